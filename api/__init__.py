@@ -1,0 +1,32 @@
+"""The HTTP side: takes jobs in, tells how they stand, hands images out."""
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from api import dialects, docs, faults, provider_pages, services, spec, web
+from api.health import health
+from api.media import media
+from api.native import jobs, models
+from api.webhooks import webhooks
+from shared.settings import Settings
+
+
+def create_app(settings: Settings, *, parts: services.Services | None = None) -> Flask:
+    """Return the WSGI app. Nothing is connected to before it is used; tests pass `parts` of their own."""
+    app = Flask(__name__, static_folder=None)  # there are no files to serve
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    if isinstance(app.json, DefaultJSONProvider):
+        app.json.sort_keys = False
+    parts = parts or services.Services.from_settings(settings)
+    services.install(parts, app.extensions)
+    web.install(app, settings)
+    parts.limits.install(app)
+    faults.install(app)
+    api = spec.install(app)
+    for blueprint in (jobs, models, webhooks):
+        api.register_blueprint(blueprint)
+    for plain in (health, media, docs.docs, *dialects.blueprints()):
+        app.register_blueprint(plain)
+    provider_pages.describe(app, api.spec)
+    return app

@@ -1,0 +1,34 @@
+"""Who is calling: a Bearer API key, checked against the accounts; and whether it may do that, and as often."""
+
+from typing import Final, cast
+
+from flask import g, request
+
+from api.services import services
+from shared.accounts import Account
+from shared.api_keys import Scope
+from shared.errors import Unauthorized
+
+#: Methods that change nothing.
+READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def require_account() -> None:
+    """Before a request: find its account, or raise what forbids it."""
+    account = services().accounts.authenticate(bearer_key(request.headers.get("Authorization", "")))
+    services().limits.count(account)
+    account.require(Scope.READ if request.method in READING else Scope.SUBMIT)
+    g.account = account
+
+
+def current_account() -> Account:
+    """Return the account of this request."""
+    return cast("Account", g.account)
+
+
+def bearer_key(header: str) -> str:
+    """Return the key in an Authorization header; `Unauthorized` where there is none."""
+    scheme, _, key = header.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized("An API key is required: send it as `Authorization: Bearer KEY`.")
+    return key.strip()

@@ -1,0 +1,25 @@
+"""The queue's Python face. Each method is one atomic Lua script (`scripts/*.lua`), safe to repeat.
+
+See `docs/architecture.md` for the rules. Nodes that a script wakes are told through the bell before the method
+returns, so a caller cannot forget it.
+"""
+
+from shared.backlog.backlog import INGEST_MODEL, INGEST_POOL, Backlog, new_handle
+from shared.backlog.operations import Operations
+from shared.backlog.records import Claim, Gate, Idempotency, Lane, Lease, Lost, Receipt, Swept
+
+__all__ = [
+    "INGEST_MODEL",
+    "INGEST_POOL",
+    "Backlog",
+    "Claim",
+    "Gate",
+    "Idempotency",
+    "Lane",
+    "Lease",
+    "Lost",
+    "Operations",
+    "Receipt",
+    "Swept",
+    "new_handle",
+]

@@ -1,0 +1,470 @@
+"""The backlog: submit, claim, renew, finish, and what keeps them honest."""
+
+import hashlib
+import hmac
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from redis import Redis
+
+from shared.backlog.records import DEAD_MS, Claim, Idempotency, Lease, Lost, Receipt, Swept
+from shared.backlog.scripts import OUTAGES, Script
+from shared.celery_app import Bell
+from shared.errors import (
+    BacklogFull,
+    BacklogUnavailable,
+    DarkroomError,
+    DeadlinePassed,
+    IdempotencyConflict,
+    InsufficientCredits,
+    JobGone,
+    JobNotFound,
+    NotFailed,
+    NotFinished,
+    NotYours,
+    PoolDraining,
+    TooManyWaiting,
+    WorkerLost,
+)
+from shared.job import Job, Preview, Result, Status, Submission
+from shared.keys import (
+    done_key,
+    idle_key,
+    index_key,
+    job_key,
+    pool_key,
+    previews_key,
+    result_key,
+    spec_key,
+    tombstone_key,
+    track_key,
+    worker_key,
+    workers_key,
+)
+
+#: A lost reply is asked for again within this time.
+NONCE_S: Final = 120
+IDEMPOTENCY_S: Final = 24 * 3600
+#: Priority -> band: 0 goes first.
+BANDS: Final = {"high": 0, "normal": 1, "low": 2}
+#: Couriers register under this pool, and fetch for jobs in this lane.
+INGEST_POOL: Final = "ingest"
+INGEST_MODEL: Final = "fetch"
+INGEST_LANE: Final = f"{INGEST_POOL}/{INGEST_MODEL}"
+#: Previews a job lists at most; the latest are kept.
+PREVIEWS_KEPT: Final = 512
+#: uids read at once when a list is filtered, and the most that one call looks through.
+PAGE: Final = 256
+SCANNED_AT_MOST: Final = 20 * PAGE
+
+_OF_A_RUN: Final = frozenset({"started", "worker", "attempts"})
+_HOOK_LETTERS: Final = {
+    "queued": "q",
+    "started": "r",
+    "progress": "p",
+    "succeeded": "s",
+    "failed": "f",
+    "cancelled": "c",
+    "expired": "x",
+}
+_RETRY_REFUSALS: Final[dict[str, type[DarkroomError]]] = {
+    "none": JobNotFound,
+    "not_failed": NotFailed,
+    "insufficient_credits": InsufficientCredits,
+}
+_REFUSALS: Final[dict[str, type[DarkroomError]]] = {
+    "backlog_full": BacklogFull,
+    "draining": PoolDraining,
+    "too_many_waiting": TooManyWaiting,
+    "insufficient_credits": InsufficientCredits,
+    "conflict": IdempotencyConflict,
+}
+
+
+def _failure(error: DarkroomError) -> str:
+    told = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    return Result(error=told).to_json()
+
+
+_LOST_RESULT: Final = _failure(WorkerLost())
+_EXPIRED_RESULT: Final = _failure(DeadlinePassed())
+
+
+class Backlog:
+    """Every method is one atomic script, or reads only. All raise `BacklogUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis, bell: Bell, *, limit: int = 1_000_000, lease_s: float = 10.0) -> None:
+        self._redis = redis
+        self._bell = bell
+        self._limit = limit
+        self._lease_ms = int(lease_s * 1000)
+        self._introduction: tuple[str, ...] = ()
+        self._scripts = {name: Script(name) for name in _SCRIPTS}
+
+    def submit(
+        self,
+        submission: Submission,
+        *,
+        account: str,
+        pool: str,
+        price: int = 0,
+        idempotency: Idempotency | None = None,
+        handle: str | None = None,
+    ) -> Receipt:
+        """Accept a job whose model is resolved and whose seeds are drawn. `price` is in millicredits.
+
+        `handle` is the job's, 32 hex digits, where its inputs are stored under it already. A job with images that have
+        still to be fetched waits for a courier first, and for a worker after `advance`.
+
+        Raises `BacklogFull`, `PoolDraining`, `TooManyWaiting`, `InsufficientCredits` or `IdempotencyConflict`; a
+        refusal leaves nothing behind.
+        """
+        spec = submission.spec
+        lane = INGEST_LANE if spec.remote_inputs() else f"{pool}/{spec.model}"
+        state, *rest = self._run(
+            "submit",
+            secrets.token_hex(16),
+            account,
+            lane,
+            BANDS[submission.priority],
+            spec.batch_key(),
+            spec.num_images,
+            spec.work(),
+            price,
+            submission.to_json(),
+            handle or new_handle(),
+            _hooks(submission),
+            "" if submission.track_id is None else _track_digest(submission.track_id),
+            idempotency.key if idempotency else "",
+            idempotency.digest if idempotency else "",
+            self._limit,
+            NONCE_S,
+            IDEMPOTENCY_S,
+            int(1000 * (submission.start_deadline_s or 0)),
+            int(1000 * (submission.run_deadline_s or 0)),
+            f"{pool}/{spec.model}",
+        )
+        if state in _REFUSALS:
+            raise _REFUSALS[state]
+        uid, handle, created, woken, entries = rest
+        self._ring(woken, entries)
+        return Receipt(int(uid), handle, int(created), replayed=state == "replayed")
+
+    def read(self, uid: int, *, account: str) -> Job:
+        """Return a job's record.
+
+        `JobNotFound` where it is nobody's, `NotYours` (one of those) where it is another account's, `JobGone` where it
+        was this account's and is past its retention.
+        """
+        with _outages():
+            pipe = self._redis.pipeline(transaction=False)
+            _ask(pipe, uid)
+            pipe.hget(tombstone_key(uid), str(uid % 128))
+            state, submission, result, previews, buried_for = pipe.execute()
+        if buried_for == account:
+            raise JobGone
+        if not state or state["account"] != account:
+            raise NotYours if state or buried_for else JobNotFound
+        job = _job(uid, state, submission, result, previews)
+        return job if job.status.is_terminal else self._expected(job)
+
+    def _expected(self, job: Job) -> Job:
+        """Return a job that has not ended with what it waits for, and for how long about."""
+        found = self._run("position", job.uid)
+        if not found:
+            return job
+        position, _, waits_for, left_ms = found
+        return job.evolve(
+            position=None if position == "" else position,
+            waits_for=waits_for or None,
+            eta_s=None if left_ms == "" else -(-int(left_ms) // 1000),
+        )
+
+    def read_by_handle(self, uid: int, handle: str) -> Job:
+        """Return the record of a job whose handle the caller knows; `JobNotFound` else."""
+        with _outages():
+            known: Any = self._redis.hmget(job_key(uid), ["handle", "account"])
+        if known[0] is None or not hmac.compare_digest(str(known[0]), handle):
+            raise JobNotFound
+        return self.read(uid, account=str(known[1]))
+
+    def list_jobs(
+        self,
+        account: str,
+        *,
+        status: Status | None = None,
+        track_id: str | int | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> tuple[list[Job], int | None]:
+        """Return up to `limit` jobs, newest first, and the cursor for more (`before`), None at the end.
+
+        A page may be short although more follow: one call looks through a bounded number of jobs.
+        """
+        source = index_key(account) if track_id is None else track_key(account, _track_digest(track_id))
+        found: list[Job] = []
+        for _ in range(SCANNED_AT_MOST // PAGE):
+            uids = [int(uid) for uid in self._run("page", source, before or "", PAGE)]
+            for job in self._read_many(uids):
+                if status is None or job.status is status:
+                    found.append(job)
+                    if len(found) == limit:
+                        return found, job.uid
+            if len(uids) < PAGE:
+                return found, None
+            before = uids[-1]
+        return found, before
+
+    def cancel(self, uid: int, *, account: str) -> Job:
+        """End a job that has not ended, at once; one that has is returned as it is."""
+        state, woken, *entry = self._run("cancel", uid, account)
+        if state == "none":
+            raise JobNotFound
+        self._ring(woken, entry)
+        return self.read(uid, account=account)
+
+    def erase(self, uid: int, *, account: str) -> Job:
+        """Forget a job that has ended (else `NotFinished`) and return what it was."""
+        job = self.read(uid, account=account)
+        if self._run("erase", uid, account, 0) == "not_finished":
+            raise NotFinished
+        return job
+
+    def retry(self, uid: int, *, account: str) -> Job:
+        """Queue a job that failed, was cancelled or expired once more, under its own uid.
+
+        `NotFailed` for any other, `InsufficientCredits` where its price is not there any more.
+        """
+        job = self.read(uid, account=account)
+        key = job.submission.spec.batch_key()
+        state, woken, entries = self._run("retry", uid, account, secrets.token_hex(8), key)
+        if state in _RETRY_REFUSALS:
+            raise _RETRY_REFUSALS[state]
+        self._ring(woken, entries)
+        return self.read(uid, account=account)
+
+    def outdated(self, *, before_ms: int, limit: int) -> list[Job]:
+        """Return some of the jobs that ended before a time, the oldest first."""
+        with _outages():
+            uids: Any = self._redis.zrange(done_key(), "-inf", before_ms, byscore=True, offset=0, num=limit)
+        return list(self._read_many([int(uid) for uid in uids]))
+
+    def bury(self, job: Job, *, tombstone_s: int) -> None:
+        """Forget a job past its retention; for `tombstone_s` its owner is still told that it was there."""
+        self._run("erase", job.uid, job.account, tombstone_s)
+
+    def now_ms(self) -> int:
+        """Return Redis' own time."""
+        with _outages():
+            seconds, microseconds = self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def ping(self) -> None:
+        """Raise `BacklogUnavailable` unless Redis answers."""
+        with _outages():
+            self._redis.ping()
+
+    def pools(self) -> dict[str, int]:
+        """Return how many live workers each pool has."""
+        with _outages():
+            names = [self._redis.hget(worker_key(node), "pool") for node in self._live_nodes()]
+        return dict(Counter(str(name) for name in names if name))
+
+    def pool_for(self, model: str, *, own: str) -> str:
+        """Return the pool whose workers would take a job for the model soonest: one with an idle worker, `own` first.
+
+        `own` as well where no live worker serves the model. Workers may be taken a moment later: it is a good guess.
+        """
+        with _outages():
+            served = [self._redis.hmget(worker_key(node), ["pool", "models"]) for node in self._live_nodes()]
+            pools = {str(pool) for pool, models in served if pool and model in str(models).split("\n")}
+            states = {pool: self._pool_state(pool, model) for pool in sorted(pools)}
+        open_pools = {pool: idle for pool, idle in states.items() if idle is not None}
+        return max(open_pools, key=lambda pool: (open_pools[pool] > 0, pool == own, open_pools[pool]), default=own)
+
+    def _live_nodes(self) -> list[str]:
+        # Not only those the sweep has left: without a courier nobody sweeps.
+        nodes: Any = self._redis.zrange(workers_key(), self.now_ms() - DEAD_MS, "+inf", byscore=True)
+        return list(nodes)
+
+    def _pool_state(self, pool: str, model: str) -> int | None:
+        """Return how many of a pool's workers are idle and serve a model, None where it is paused or draining."""
+        shut = ("paused", f"paused/{model}", "drain", f"drain/{model}")
+        if any(self._redis.hmget(pool_key(pool), shut)):
+            return None
+        return int(self._redis.zcard(idle_key(pool, model)))
+
+    def hello(self, node: str, incarnation: str, *, pool: str, models: Sequence[str]) -> None:
+        """Introduce a worker's process. What a dead predecessor of the same name held is requeued at once."""
+        self._introduction = (node, incarnation, pool, "\n".join(models), _LOST_RESULT)
+        _, _, woken, entries = self._run("hello", *self._introduction)
+        self._ring(woken, entries)
+
+    def claim(self, node: str, *, max_jobs: int, max_images: int, loaded_model: str = "") -> Claim:
+        """Lease a batch; an empty one means that nothing was claimable and that the worker is noted idle."""
+        nonce = secrets.token_hex(8)
+        jobs, woken, entries = self._run("claim", node, nonce, max_jobs, max_images, self._lease_ms, loaded_model)
+        self._ring(woken, entries)
+        return Claim(tuple(_lease(*job) for job in jobs))
+
+    def renew(self, node: str, progress: Mapping[Lease, tuple[int, int]]) -> Lost:
+        """Keep the node alive and its leases running; tell (step, steps) of each. Returns what it no longer holds."""
+        told = [n for lease, (step, steps) in progress.items() for n in (lease.uid, lease.fence, step, steps)]
+        known, lost, woken, entries = self._run("renew", node, self._lease_ms, *told)
+        if not known and self._introduction:  # Redis came back without its data
+            self._run("hello", *self._introduction)
+            woken = [node]
+        self._ring(woken, entries)
+        return Lost(frozenset(int(uid) for uid in lost))
+
+    def preview(self, node: str, lease: Lease, preview: Preview) -> bool:
+        """List a preview of a job this node holds. False: fenced off."""
+        answer = self._run("preview", node, lease.uid, lease.fence, preview.to_json(), PREVIEWS_KEPT)
+        return bool(answer == "ok")
+
+    def finish(self, node: str, lease: Lease, status: Status, result: Result, *, charge: int = 0) -> bool:
+        """End a job this node holds and settle `charge` millicredits. False: fenced off, the result is void."""
+        state, woken, *entry = self._run("finish", node, lease.uid, lease.fence, str(status), result.to_json(), charge)
+        self._ring(woken, entry)
+        return bool(state != "fenced")
+
+    def advance(self, node: str, lease: Lease, submission: Submission, *, pool: str) -> bool:
+        """Send a job whose images are fetched on to the workers of its model. False: fenced off."""
+        spec = submission.spec
+        state, woken = self._run(
+            "advance", node, lease.uid, lease.fence, pool, spec.model, spec.batch_key(), submission.to_json()
+        )
+        self._bell.wake(woken)
+        return bool(state != "fenced")
+
+    def handback(self, node: str, leases: Sequence[Lease]) -> None:
+        """Return leases whose jobs have not been started; the attempt does not count."""
+        if leases:
+            pairs = [n for lease in leases for n in (lease.uid, lease.fence)]
+            _, woken = self._run("handback", node, *pairs)
+            self._bell.wake(woken)
+
+    def goodbye(self, node: str) -> None:
+        """Forget a worker that leaves; what it still holds is requeued."""
+        _, woken, entries = self._run("goodbye", node, _LOST_RESULT)
+        self._ring(woken, entries)
+
+    def sweep(self) -> Swept:
+        """Requeue what dead workers held, and wake idle workers while work waits. Safe to run anywhere, any time."""
+        with _outages():
+            server: Any = self._redis.info("server")
+            run_id = server.get("run_id", "")
+        requeued, quarantined, woken, entries = self._run(
+            "sweep", self._lease_ms, run_id, _LOST_RESULT, _EXPIRED_RESULT
+        )
+        self._ring(woken, entries)
+        return Swept(requeued, quarantined, len(woken))
+
+    def _read_many(self, uids: Sequence[int]) -> Iterable[Job]:
+        with _outages():
+            pipe = self._redis.pipeline(transaction=False)
+            for uid in uids:
+                _ask(pipe, uid)
+            answers = pipe.execute()
+        for uid, *answer in zip(uids, *(answers[offset::4] for offset in range(4)), strict=True):
+            state, submission, result, previews = answer
+            if state and submission:  # else erased in between
+                yield _job(uid, state, submission, result, previews)
+
+    def _run(self, name: str, *args: str | int) -> Any:
+        return self._scripts[name](self._redis, *args)
+
+    def _ring(self, woken: Sequence[str], entries: Sequence[str]) -> None:
+        self._bell.wake(woken)
+        self._bell.deliver(entries)
+
+
+_SCRIPTS: Final = (
+    "submit",
+    "advance",
+    "claim",
+    "renew",
+    "finish",
+    "preview",
+    "handback",
+    "hello",
+    "goodbye",
+    "cancel",
+    "sweep",
+    "position",
+    "erase",
+    "retry",
+    "page",
+)
+
+
+@contextmanager
+def _outages() -> Any:
+    try:
+        yield
+    except OUTAGES as error:
+        raise BacklogUnavailable from error
+
+
+def _ask(pipe: Any, uid: int) -> None:
+    pipe.hgetall(job_key(uid))
+    pipe.get(spec_key(uid))
+    pipe.get(result_key(uid))
+    pipe.lrange(previews_key(uid), 0, -1)
+
+
+def new_handle() -> str:
+    """Return 128 random bits as hex: what a job is called wherever others can see it."""
+    return secrets.token_hex(16)
+
+
+def _hooks(submission: Submission) -> str:
+    if submission.webhook_url is None:
+        return ""
+    return "".join(_HOOK_LETTERS[event] for event in submission.webhook_events)
+
+
+def _track_digest(track_id: str | int) -> str:
+    # The type counts: 7 and "7" are two ids.
+    return hashlib.sha256(repr(track_id).encode()).hexdigest()[:16]
+
+
+def _lease(*values: str) -> Lease:
+    uid, fence, handle, account, attempts, created, started, submission = values
+    return Lease(
+        uid=int(uid),
+        fence=int(fence),
+        handle=handle,
+        account=account,
+        attempts=int(attempts),
+        created_ms=int(created),
+        started_ms=int(started),
+        submission=Submission.from_json(submission),
+    )
+
+
+def _job(uid: int, state: Mapping[str, str], submission: str, result: str | None, previews: Sequence[str]) -> Job:
+    status = Status(state["status"])
+    if state["lane"] == INGEST_LANE and status is Status.RUNNING:
+        status = Status.QUEUED  # a courier fetches its images; nothing is drawn yet
+        state = {name: value for name, value in state.items() if name not in _OF_A_RUN}
+    return Job(
+        uid=uid,
+        handle=state["handle"],
+        account=state["account"],
+        status=status,
+        submission=Submission.from_json(submission),
+        attempts=int(state.get("attempts", 0)),
+        created_ms=int(state["created"]),
+        started_ms=int(state["started"]) if "started" in state else None,
+        finished_ms=int(state["finished"]) if "finished" in state else None,
+        step=int(state.get("step", 0)),
+        steps=int(state.get("steps", 0)),
+        fence=int(state.get("fence", 0)),
+        worker=state.get("worker"),
+        result=Result.from_json(result) if result else Result(),
+        previews=tuple(Preview.from_json(preview) for preview in previews),
+    )

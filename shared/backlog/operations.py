@@ -1,0 +1,87 @@
+"""What operators do with the queue: look at its lanes; pause, drain and resume them."""
+
+from collections import Counter
+from typing import Any
+
+from redis import Redis
+
+from shared.backlog.records import DEAD_MS, Gate, Lane
+from shared.backlog.scripts import OUTAGES, Script
+from shared.celery_app import Bell
+from shared.errors import BacklogUnavailable
+from shared.keys import gates_key, idle_key, job_key, lanes_key, leases_key, pool_key, worker_key, workers_key
+
+
+class Operations:
+    """Operators' side of the backlog. Raises `BacklogUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis, bell: Bell) -> None:
+        self._redis = redis
+        self._bell = bell
+        self._gate = Script("gate")
+
+    def set_gate(self, pool: str, gate: Gate, *, model: str = "") -> None:
+        """Open, pause or drain a pool, or its lane for one model. Opening wakes workers for what waits.
+
+        A lane is open where neither it nor its pool is shut; each keeps its own state.
+        """
+        self._bell.wake(self._gate(self._redis, pool, model, gate.value))
+
+    def lanes(self) -> list[Lane]:
+        """Return every lane in which something waits or runs, that a live worker serves, or that is not open."""
+        try:
+            return self._lanes()
+        except OUTAGES as error:
+            raise BacklogUnavailable from error
+
+    def shut_pools(self) -> dict[str, Gate]:
+        """Return the pools that are paused or draining as a whole."""
+        try:
+            names: Any = self._redis.smembers(gates_key())
+            return {name: self._gate_of(name, "") for name in sorted(names) if "/" not in name}
+        except OUTAGES as error:
+            raise BacklogUnavailable from error
+
+    def _lanes(self) -> list[Lane]:
+        waiting: Any = self._redis.hgetall(lanes_key())
+        running, workers = self._running(), self._workers()
+        gates: Any = self._redis.smembers(gates_key())
+        names = {*waiting, *running, *workers, *(gate for gate in gates if "/" in gate)}
+        found = []
+        for name in sorted(names):
+            pool, _, model = name.partition("/")
+            lane = Lane(
+                pool=pool,
+                model=model,
+                gate=self._gate_of(pool, model),
+                waiting=int(waiting.get(name, 0)),
+                running=running[name],
+                workers=workers[name],
+                idle=int(self._redis.zcard(idle_key(pool, model))),
+            )
+            found.append(lane)
+        return found
+
+    def _running(self) -> Counter[str]:
+        uids: Any = self._redis.zrange(leases_key(), 0, -1)
+        pipe = self._redis.pipeline(transaction=False)
+        for uid in uids:
+            pipe.hget(job_key(uid), "lane")
+        return Counter(lane for lane in pipe.execute() if lane)
+
+    def _workers(self) -> Counter[str]:
+        seconds, microseconds = self._redis.time()
+        oldest = seconds * 1000 + microseconds // 1000 - DEAD_MS
+        nodes: Any = self._redis.zrange(workers_key(), oldest, "+inf", byscore=True)
+        pipe = self._redis.pipeline(transaction=False)
+        for node in nodes:
+            pipe.hmget(worker_key(node), ["pool", "models"])
+        served = [(pool, models) for pool, models in pipe.execute() if pool]
+        return Counter(f"{pool}/{model}" for pool, models in served for model in models.split("\n") if model)
+
+    def _gate_of(self, pool: str, model: str) -> Gate:
+        fields = ("paused", "drain", f"paused/{model}", f"drain/{model}")
+        paused, draining, lane_paused, lane_draining = self._redis.hmget(pool_key(pool), fields)
+        if paused or lane_paused:
+            return Gate.PAUSED
+        return Gate.DRAINING if draining or lane_draining else Gate.OPEN

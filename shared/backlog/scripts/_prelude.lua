@@ -1,0 +1,225 @@
+-- Put before every script. One script is one atomic state change; each is safe to run again after a lost reply.
+--
+-- Words: a *lane* is "pool/model"; a *band* is a priority class (0 is the highest); a *flow* is an account's queue in
+-- one lane and band, written "lane|band". Tags are start tags of start-time fair queueing (Goyal et al., 1996).
+
+local P = '{dr}:'
+local BANDS = 3
+-- A lower band that was passed over this often is served once.
+local SKIPS = {[1] = 8, [2] = 16}
+local WAKE_DEADLINE_MS = 1000
+-- A worker that was not heard of for so long is not woken any more. Heartbeats come every 2 s.
+local DEAD_MS = 6000
+local LOST_LIMIT = 3
+local EVENTS_KEPT = 100000
+-- Jobs whose images have still to be fetched wait here, for couriers.
+local INGEST_LANE = 'ingest/fetch'
+local HOOK_LETTER = {
+  queued = 'q', started = 'r', progress = 'p', succeeded = 's', failed = 'f', cancelled = 'c', expired = 'x',
+}
+-- A webhook about a job on its way is worth nothing after so long.
+local BRIEF_S = 600
+
+-- Numbers go out by this alone: tostring would write large ones as 1.7e+12.
+local function int(x) return string.format('%.0f', x) end
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function pool_of(lane) return string.match(lane, '^([^/]*)/') end
+
+local function emit(uid, account, event, ...)
+  redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'uid', uid, 'account', account, 'event', event, ...)
+end
+
+-- A webhook about a job on its way, where its caller asks for it: best effort, so it is forgotten after a while.
+-- `number` tells it from others of the same job and event.
+local function tell(uid, account, hooks, event, number, now, entries)
+  if not string.find(hooks or '', HOOK_LETTER[event], 1, true) then return end
+  local entry = uid .. ':' .. HOOK_LETTER[event] .. number
+  local hash = P .. 'ob:' .. entry
+  redis.call('HSET', hash, 'uid', uid, 'account', account, 'event', event, 'attempt', 0, 'created', int(now))
+  redis.call('EXPIRE', hash, BRIEF_S)
+  redis.call('ZADD', P .. 'ob', int(now), entry)
+  entries[#entries + 1] = entry
+end
+
+-- Whether an operator has paused (`what` is 'paused') or drains ('drain') a lane or its whole pool.
+local function is_set(lane, what)
+  local pool, model = string.match(lane, '^([^/]*)/(.*)$')
+  local found = redis.call('HMGET', P .. 'lane:' .. pool, what, what .. '/' .. model)
+  return (found[1] or found[2]) and true or false
+end
+
+local function queue_of(lane, band, account) return P .. 'q:' .. lane .. ':' .. band .. ':' .. account end
+local function active_of(lane, band) return P .. 'act:' .. lane .. ':' .. band end
+local function member_of(uid, key, images) return uid .. ':' .. key .. ':' .. images end
+
+-- The lanes a node serves.
+local function lanes_of(node)
+  local w = redis.call('HMGET', P .. 'w:' .. node, 'pool', 'models')
+  local lanes = {}
+  if w[1] then
+    for model in string.gmatch(w[2], '[^\n]+') do lanes[#lanes + 1] = w[1] .. '/' .. model end
+  end
+  return lanes
+end
+
+local function mark_idle(node, score)
+  for _, lane in ipairs(lanes_of(node)) do redis.call('ZADD', P .. 'idle:' .. lane, score, node) end
+end
+
+local function unmark_idle(node)
+  for _, lane in ipairs(lanes_of(node)) do redis.call('ZREM', P .. 'idle:' .. lane, node) end
+end
+
+-- Move up to n idle workers of a lane to `waking` and add their names to `woken`; the caller publishes.
+local function wake(lane, n, now, woken)
+  if n <= 0 or is_set(lane, 'paused') then return end
+  for _, node in ipairs(redis.call('ZREVRANGE', P .. 'idle:' .. lane, 0, n - 1)) do
+    unmark_idle(node)
+    redis.call('ZREM', P .. 'idle:' .. lane, node)
+    redis.call('ZADD', P .. 'waking', now + WAKE_DEADLINE_MS, node)
+    woken[#woken + 1] = node
+  end
+end
+
+-- Make a flow eligible, unless its account is at its running limit. True where it is.
+local function activate(account, lane, band)
+  local finish_tag = 'F:' .. pool_of(lane) .. ':' .. band
+  local a = redis.call('HMGET', P .. 'a:' .. account, 'running', 'max_running', finish_tag)
+  if tonumber(a[1] or 0) >= tonumber(a[2] or 1000000) then return false end
+  local virtual = tonumber(redis.call('HGET', P .. 'lane:' .. pool_of(lane), 'V' .. band) or 0)
+  redis.call('ZADD', active_of(lane, band), 'NX', int(math.max(virtual, tonumber(a[3] or 0))), account)
+  redis.call('SADD', P .. 'busy', lane)
+  return true
+end
+
+local function each_flow(account, act)
+  for _, flow in ipairs(redis.call('SMEMBERS', P .. 'flows:' .. account)) do
+    local lane, band = string.match(flow, '^(.*)|(%d+)$')
+    act(lane, band)
+  end
+end
+
+-- The account is at its running limit: none of its flows may be picked.
+local function park(account)
+  each_flow(account, function(lane, band) redis.call('ZREM', active_of(lane, band), account) end)
+end
+
+local function unpark(account, now, woken)
+  each_flow(account, function(lane, band)
+    if activate(account, lane, band) then wake(lane, 1, now, woken) end
+  end)
+end
+
+local function enqueue(uid, account, lane, band, key, images, seq, now, woken)
+  redis.call('ZADD', queue_of(lane, band, account), seq, member_of(uid, key, images))
+  redis.call('SADD', P .. 'flows:' .. account, lane .. '|' .. band)
+  redis.call('HINCRBY', P .. 'a:' .. account, 'waiting', 1)
+  redis.call('HINCRBY', P .. 'count', 'waiting', 1)
+  redis.call('HINCRBY', P .. 'lanes', lane, 1)
+  if activate(account, lane, band) then wake(lane, 1, now, woken) end
+end
+
+-- Take a job out of its queue; the flow disappears with its last job.
+local function dequeue(uid, account, lane, band, key, images)
+  local queue = queue_of(lane, band, account)
+  redis.call('ZREM', queue, member_of(uid, key, images))
+  if redis.call('EXISTS', queue) == 0 then
+    redis.call('ZREM', active_of(lane, band), account)
+    redis.call('SREM', P .. 'flows:' .. account, lane .. '|' .. band)
+  end
+  redis.call('HINCRBY', P .. 'a:' .. account, 'waiting', -1)
+  redis.call('HINCRBY', P .. 'count', 'waiting', -1)
+  if redis.call('HINCRBY', P .. 'lanes', lane, -1) <= 0 then redis.call('HDEL', P .. 'lanes', lane) end
+end
+
+-- Take a running job from its worker.
+local function release(uid, account, node, now, woken)
+  redis.call('ZREM', P .. 'lease', uid)
+  if node then redis.call('SREM', P .. 'held:' .. node, uid) end
+  redis.call('HINCRBY', P .. 'a:' .. account, 'running', -1)
+  redis.call('HINCRBY', P .. 'count', 'running', -1)
+  unpark(account, now, woken)
+end
+
+-- A job's one outcome: record, ledger, event and webhook, all or nothing. It is in no queue and under no lease any more.
+local function conclude(uid, status, result, charge, now)
+  local job = P .. 'j:' .. uid
+  local j = redis.call('HMGET', job, 'account', 'price', 'hooks')
+  local account, price = j[1], tonumber(j[2] or 0)
+  if price > 0 then
+    redis.call('HINCRBY', P .. 'a:' .. account, 'reserved', int(-price))
+    redis.call('HINCRBY', P .. 'a:' .. account, 'balance', int(price - charge))
+    redis.call('HINCRBY', P .. 'a:' .. account, 'settled', int(charge))
+  end
+  redis.call('ZREM', P .. 'deadline', uid)
+  redis.call('ZADD', P .. 'done', int(now), uid)
+  local outcome = redis.call('HINCRBY', job, 'outcome', 1)
+  redis.call('HSET', job, 'status', status, 'finished', int(now))
+  if result ~= '' then redis.call('SET', P .. 'r:' .. uid, result) end
+  emit(uid, account, status)
+  if not string.find(j[3] or '', HOOK_LETTER[status], 1, true) then return nil end
+  local entry = uid .. ':' .. outcome
+  redis.call('HSET', P .. 'ob:' .. entry, 'uid', uid, 'account', account, 'event', status, 'attempt', 0, 'created', int(now))
+  redis.call('ZADD', P .. 'ob', int(now), entry)
+  return entry
+end
+
+-- Put a job that was running back where its record says that it belongs; it keeps its place.
+local function requeue(uid, key, now, woken, silent)
+  local job = P .. 'j:' .. uid
+  local j = redis.call('HMGET', job, 'account', 'lane', 'band', 'images', 'seq', 'worker')
+  release(uid, j[1], j[6], now, woken)
+  redis.call('ZREM', P .. 'deadline', uid)
+  redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
+  redis.call('HDEL', job, 'worker', 'started')
+  redis.call('DEL', P .. 'p:' .. uid)
+  enqueue(uid, j[1], j[2], j[3], key, j[4], j[5], now, woken)
+  if not silent then emit(uid, j[1], 'requeued') end
+end
+
+-- A worker died with this job. It comes back alone, so that it cannot drag others down; the third time it stays down.
+-- Returns the outbox entry of a job that stays down, and whether it came back.
+local function lose(uid, now, woken, failure)
+  local job = P .. 'j:' .. uid
+  local lost = redis.call('HINCRBY', job, 'lost', 1)
+  if lost < LOST_LIMIT then
+    requeue(uid, 'solo' .. uid, now, woken)
+    return nil, true
+  end
+  local j = redis.call('HMGET', job, 'account', 'worker')
+  release(uid, j[1], j[2], now, woken)
+  return conclude(uid, 'failed', failure, 0, now), false
+end
+
+-- End a job that has not ended, wherever it is. Returns the outbox entry, if there is one.
+local function stop(uid, status, result, now, woken)
+  local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'account', 'lane', 'band', 'key', 'images', 'worker')
+  if j[1] == 'queued' then
+    dequeue(uid, j[2], j[3], j[4], j[5], j[6])
+  else
+    release(uid, j[2], j[7], now, woken)
+  end
+  return conclude(uid, status, result, 0, now)
+end
+
+-- Remove all that is kept of a job that has ended.
+local function erase(uid)
+  local job = P .. 'j:' .. uid
+  local j = redis.call('HMGET', job, 'account', 'track', 'outcome')
+  for outcome = 1, tonumber(j[3] or 0) do
+    local entry = uid .. ':' .. outcome
+    redis.call('ZREM', P .. 'ob', entry)
+    redis.call('ZREM', P .. 'ob:dead', entry)
+    redis.call('ZREM', P .. 'ob:dead:' .. j[1], entry)
+    redis.call('DEL', P .. 'ob:' .. entry)
+  end
+  redis.call('ZREM', P .. 'done', uid)
+  redis.call('LREM', P .. 'ix:' .. j[1], 1, uid)
+  if j[2] then redis.call('LREM', P .. 'track:' .. j[1] .. ':' .. j[2], 1, uid) end
+  redis.call('DEL', job, P .. 's:' .. uid, P .. 'r:' .. uid, P .. 'p:' .. uid, P .. 'told:' .. uid)
+end

@@ -1,0 +1,23 @@
+-- A worker ends a job it holds. Record, ledger, event and webhook are written together or not at all.
+-- ARGV: node, uid, fence, status, result, charge (millicredits)
+-- Returns {'ok' | 'again' | 'fenced', woken nodes, outbox entry or nothing}.
+local node, uid, fence, status = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'fence', 'worker', 'account', 'price', 'started', 'work', 'lane',
+  'mates')
+if j[2] ~= fence or j[3] ~= node then return {'fenced', {}} end
+if j[1] == status then return {'again', {}} end
+if j[1] ~= 'running' then return {'fenced', {}} end
+local now, woken = now_ms(), {}
+release(uid, j[4], node, now, woken)
+if status == 'succeeded' then
+  -- How fast a lane is, for estimates: milliseconds per unit of work, and jobs per pipeline call; averages that forget.
+  local pool, model = string.match(j[8], '^([^/]*)/(.*)$')
+  local function average(name, sample)
+    local known = tonumber(redis.call('HGET', P .. 'lane:' .. pool, name) or sample)
+    redis.call('HSET', P .. 'lane:' .. pool, name, string.format('%.6f', known + 0.2 * (sample - known)))
+  end
+  average('ms/' .. model, math.max(0, now - tonumber(j[6])) / tonumber(j[7]))
+  average('mates/' .. model, tonumber(j[9] or 1))
+end
+local charge = math.min(tonumber(ARGV[6]), tonumber(j[5] or 0))
+return {'ok', woken, conclude(uid, status, ARGV[5], charge, now)}

@@ -1,0 +1,57 @@
+-- Repair: leases that ran out, wake-ups nobody answered, workers nobody hears, deadlines that passed. Any number of
+-- sweepers may run it.
+-- ARGV: lease ms, server's run id, failure (the result of a job that stays down), expiry (of one whose deadline passed)
+-- Returns {requeued, quarantined, woken nodes, outbox entries}.
+local lease_ms, run_id, failure = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local OUTAGE_MS, AT_ONCE, WOKEN_PER_LANE = 5000, 100, 8
+local now, woken, entries = now_ms(), {}, {}
+local requeued, quarantined = 0, 0
+
+-- After an outage nothing expires at once: for one lease's length, live workers may renew first.
+local state = P .. 'sweep'
+local last = redis.call('HMGET', state, 'at', 'run_id', 'grace')
+if last[1] and (last[2] ~= run_id or now - tonumber(last[1]) > OUTAGE_MS) then
+  last[3] = int(now + lease_ms)
+  redis.call('HSET', state, 'grace', last[3])
+end
+redis.call('HSET', state, 'at', int(now), 'run_id', run_id)
+-- Neither a lease nor the grace may lie further ahead than the clock, stepped back, would let it.
+local grace = math.min(tonumber(last[3] or 0), now + lease_ms)
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lease', int(now + 2 * lease_ms), '+inf', 'LIMIT', 0, AT_ONCE)) do
+  redis.call('ZADD', P .. 'lease', int(now + lease_ms), uid)
+end
+
+if now >= grace then
+  for _, uid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lease', '-inf', int(now), 'LIMIT', 0, AT_ONCE)) do
+    local entry, back = lose(uid, now, woken, failure)
+    if back then requeued = requeued + 1 else quarantined = quarantined + 1 end
+    if entry then entries[#entries + 1] = entry end
+  end
+end
+
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'deadline', '-inf', int(now), 'LIMIT', 0, AT_ONCE)) do
+  local entry = stop(uid, 'expired', ARGV[4], now, woken)
+  if entry then entries[#entries + 1] = entry end
+end
+
+local function is_live(node)
+  return tonumber(redis.call('ZSCORE', P .. 'live', node) or 0) > now - DEAD_MS
+end
+
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', P .. 'waking', '-inf', int(now), 'LIMIT', 0, AT_ONCE)) do
+  redis.call('ZREM', P .. 'waking', node)
+  -- Score 0: asked last next time.
+  if is_live(node) then mark_idle(node, 0) end
+end
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', P .. 'live', '-inf', int(now - DEAD_MS), 'LIMIT', 0, AT_ONCE)) do
+  unmark_idle(node)
+  redis.call('ZREM', P .. 'live', node)
+  redis.call('EXPIRE', P .. 'w:' .. node, 86400)
+end
+
+for _, lane in ipairs(redis.call('SMEMBERS', P .. 'busy')) do
+  local flows = 0
+  for b = 0, BANDS - 1 do flows = flows + redis.call('ZCARD', active_of(lane, b)) end
+  if flows == 0 then redis.call('SREM', P .. 'busy', lane) else wake(lane, WOKEN_PER_LANE, now, woken) end
+end
+return {requeued, quarantined, woken, entries}

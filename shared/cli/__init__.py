@@ -1,0 +1,38 @@
+"""The `darkroom` command: one file per command or group of commands."""
+
+from typing import Any
+
+import click
+
+from shared.cli.demo import demo
+from shared.cli.keys import keys
+from shared.cli.models import models
+from shared.cli.queue import queue
+from shared.cli.submit import submit
+from shared.cli.up import up
+from shared.cli.webhooks import webhooks
+from shared.errors import DarkroomError
+
+
+class Commands(click.Group):
+    """Commands whose errors are shown as one line, not as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit status 1 where one of our errors ends it."""
+        try:
+            return super().invoke(ctx)
+        except DarkroomError as error:
+            raise click.ClickException(error.message) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="darkroom", message="Darkroom %(version)s")
+def main() -> None:
+    """Darkroom: a job queue for Stable Diffusion.
+
+    `darkroom up` runs everything on this machine; the other commands find it by its data directory.
+    """
+
+
+for command in (up, submit, keys, models, demo, queue, webhooks):
+    main.add_command(command)

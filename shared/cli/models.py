@@ -1,0 +1,36 @@
+"""`darkroom models`: what there is to draw with."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shared.cli.access import uses_api
+from shared.cli.api import Api
+
+
+@click.group()
+def models() -> None:
+    """Look at the models that requests may name."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@uses_api
+def list_models(api: Api, *, as_json: bool) -> None:
+    """List the models of the running service, and the LoRAs, VAEs and others that they can wear."""
+    found = [{"kind": "model", **model} for model in api.models()] + api.assets()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    table = Table("kind", "name", "aliases", "base", "description", box=None, header_style="bold", pad_edge=False)
+    for entry in found:
+        table.add_row(
+            entry["kind"].replace("_", " "),
+            entry["name"],
+            ", ".join(entry["aliases"]),
+            entry["base"],
+            entry["description"],
+        )
+    Console().print(table)

@@ -1,0 +1,93 @@
+"""Fixtures that several folders use. Servers are started once a session and flushed before each test."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import fakeredis
+import hypothesis
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests import services
+
+# Threads of torch that wait for their mates must not spin on a busy machine's few cores. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# An example's time says more of the machine than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+#: On CI everything must be there: what is skipped elsewhere for want of a Debian package fails.
+ON_CI = os.environ.get("CI") == "true"
+
+
+def need(program: str) -> str:
+    """Return a Debian program's path; skip where it is missing, fail on CI."""
+    path = shutil.which(program)
+    if path is None:
+        (pytest.fail if ON_CI else pytest.skip)(f"needs Debian's {program}")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[services.RedisServer]:
+    with services.valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_pool() -> Iterator[dict[str, services.RedisServer]]:
+    """Servers of several makes, started when first asked for."""
+    with ExitStack() as stack:
+        yield _Servers(stack)
+
+
+class _Servers(dict):
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def __missing__(self, make: str) -> services.RedisServer:
+        start = {
+            "valkey9": services.valkey,
+            "redis62": services.redis62,
+            "redis7": lambda: services.redis_server(need("redis-server")),
+        }[make]
+        self[make] = self._stack.enter_context(start())
+        return self[make]
+
+
+@pytest.fixture
+def valkey(valkey_server: services.RedisServer) -> Iterator[Redis]:
+    """A flushed Valkey."""
+    client = _client(valkey_server)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["fakeredis", "redis62", "redis7", "valkey9"])
+def any_redis(request: pytest.FixtureRequest, server_pool: dict[str, services.RedisServer]) -> Iterator[Redis]:
+    """A flushed server of each make that Darkroom runs on."""
+    if request.param == "fakeredis":
+        yield _FakeRedis(decode_responses=True)
+        return
+    client = _client(server_pool[request.param])
+    client.flushall()
+    yield client
+    client.close()
+
+
+class _FakeRedis(fakeredis.FakeRedis):
+    """fakeredis knows no INFO; the sweep asks it for the server's run id."""
+
+    def info(self, *_sections, **_options) -> dict[str, str]:
+        return {"run_id": "fake"}
+
+
+def _client(server: services.RedisServer) -> Redis:
+    return server.client(socket_timeout=30, retry=Retry(NoBackoff(), 0))

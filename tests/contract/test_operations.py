@@ -1,0 +1,109 @@
+"""What operators do with the queue, on every server that Darkroom runs on; and how long a job is expected to take."""
+
+import pytest
+
+from shared.backlog import Gate, Operations
+from shared.errors import PoolDraining
+from shared.job import Result, Status
+from tests.contract.test_backlog import NODE, POOL, Bench
+
+
+@pytest.fixture
+def bench(any_redis):
+    return Bench(any_redis)
+
+
+@pytest.fixture
+def operations(bench):
+    return Operations(bench.redis, bench.bell)
+
+
+@pytest.mark.parametrize("model", ["", "demo"])
+def test_what_is_paused_is_accepted_and_not_begun_until_it_is_resumed(bench, operations, model):
+    bench.hello()
+    assert not bench.claim()
+    operations.set_gate(POOL, Gate.PAUSED, model=model)
+    uid = bench.submit().uid
+
+    assert bench.bell.woken == []
+    bench.backlog.sweep()
+    assert bench.bell.woken == []
+    assert not bench.claim()
+    assert (bench.read(uid).waits_for, bench.read(uid).eta_s) == ("paused", None)
+
+    operations.set_gate(POOL, Gate.OPEN, model=model)
+    assert bench.bell.woken == [NODE]
+    assert [lease.uid for lease in bench.claim()] == [uid]
+    assert bench.redis.scard("{dr}:gates") == 0
+
+
+def test_a_paused_lane_leaves_the_pools_others_alone(bench, operations):
+    bench.hello(models=("demo", "other"))
+    operations.set_gate(POOL, Gate.PAUSED, model="other")
+    uid = bench.submit().uid
+
+    assert [lease.uid for lease in bench.claim()] == [uid]
+
+
+@pytest.mark.parametrize("model", ["", "demo"])
+def test_what_is_draining_refuses_new_jobs_and_draws_those_that_wait(bench, operations, model):
+    bench.hello()
+    uid = bench.submit().uid
+    operations.set_gate(POOL, Gate.DRAINING, model=model)
+
+    with pytest.raises(PoolDraining):
+        bench.submit()
+    with pytest.raises(PoolDraining):
+        bench.submit(image="https://pictures.example/a.png", strength=0.5)
+    assert [lease.uid for lease in bench.claim()] == [uid]
+    assert bench.counters()["waiting"] in (0, "0")
+
+    operations.set_gate(POOL, Gate.OPEN, model=model)
+    bench.submit()
+
+
+def test_the_lanes_are_listed(bench, operations):
+    bench.hello(models=("demo", "other"))
+    bench.hello("idle@host", models=("other",))
+    assert not bench.claim("idle@host")
+    for _ in range(3):
+        bench.submit()
+    bench.claim(max_jobs=1)
+    operations.set_gate(POOL, Gate.DRAINING, model="other")
+    operations.set_gate("far", Gate.PAUSED)
+
+    rows = [(lane.model, lane.gate, lane.waiting, lane.running, lane.workers, lane.idle) for lane in operations.lanes()]
+
+    assert rows == [("demo", "open", 2, 1, 1, 0), ("other", "draining", 0, 0, 2, 1)]
+    assert operations.shut_pools() == {"far": Gate.PAUSED}
+
+
+def test_one_state_follows_another(bench, operations):
+    for gate in (Gate.PAUSED, Gate.DRAINING, Gate.DRAINING, Gate.PAUSED):
+        operations.set_gate(POOL, gate)
+        assert operations.shut_pools() == {POOL: gate}
+    bench.submit()
+
+
+def test_an_eta_comes_from_how_long_such_jobs_took(bench):
+    bench.hello()
+    first = bench.submit().uid
+    assert bench.read(first).eta_s is None
+    (lease,) = bench.claim(max_jobs=1)
+    bench.redis.hincrby(f"{{dr}}:j:{first}", "started", -20_000)  # it took 20 s
+    bench.backlog.finish(NODE, lease, Status.SUCCEEDED, Result())
+
+    uids = [bench.submit().uid for _ in range(3)]
+    bench.claim()  # all are begun together
+    assert 18 <= bench.read(uids[0]).eta_s <= 21
+    bench.redis.hincrby(f"{{dr}}:j:{uids[0]}", "started", -5_000)
+    assert 13 <= bench.read(uids[0]).eta_s <= 16
+    bench.redis.hset(f"{{dr}}:j:{uids[0]}", mapping={"step": 5, "steps": 10})
+    assert 5 <= bench.read(uids[0]).eta_s <= 7
+
+    waiting = [bench.submit(width=64 * (2 + n)).uid for n in range(2)]
+    assert bench.read(waiting[0]).eta_s is not None
+    assert bench.read(waiting[0]).position == 0
+    operations = Operations(bench.redis, bench.bell)
+    operations.set_gate(POOL, Gate.PAUSED)
+    assert bench.read(waiting[1]).eta_s is None

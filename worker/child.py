@@ -1,0 +1,134 @@
+"""The GPU worker's child process: where jobs run. Its parent, Celery's own process, never sees torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.backlog import Backlog
+from shared.celery_app import CeleryBell
+from shared.errors import ConfigurationError, DarkroomError
+from shared.redis_client import connect, signing_secret
+from shared.storage import open_storage
+from worker.delivery import Delivery
+from worker.flower_events import JobEvents
+from worker.heartbeat import Heartbeat
+from worker.introduction import Introduction
+from worker.watchdogs import ParentWatchdog, Pulse, StallWatchdog
+
+if TYPE_CHECKING:
+    import threading
+
+    from celery import Celery
+    from redis import Redis
+
+    from shared.catalog import Catalog
+    from shared.settings import Settings
+    from worker.run import Runner
+
+#: The heartbeat asks Redis with this much patience: a late answer is as bad as none.
+HEARTBEAT_TIMEOUT_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Child:
+    """What one process needs to run jobs. Cheap to make; the model comes with the first `generate`."""
+
+    def __init__(
+        self, app: Celery, settings: Settings, catalog: Catalog, *, node: str, stopping: threading.Event
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._stopping = stopping
+        self._catalog = catalog
+        self._bell = CeleryBell(app)
+        self._events = JobEvents(app, node)
+        self._stall = StallWatchdog(settings.stall_s)
+        self._pulse = Pulse(self._wake)
+        beating = self._backlog(connect(settings, timeout_s=HEARTBEAT_TIMEOUT_S, retries=0))
+        self._heartbeat = Heartbeat(
+            beating,
+            node,
+            introduce=Introduction(
+                backlog=beating,
+                node=node,
+                pool=settings.pool,
+                models=tuple(model.name for model in self._catalog),
+            ),
+            watchdogs=(ParentWatchdog(), self._stall),
+            pulse=self._pulse.beat,
+        )
+
+    def start(self) -> None:
+        """Start the heartbeat, which says hello."""
+        # Threads that wait for their mates must not spin: beside the delivery threads, the courier and the API on
+        # the same cores, spinning costs 3-4x. Read when torch loads, so it must be set before.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # It warns, at each start, of a library that nothing here needs.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        self._heartbeat.start()
+
+    def generate(self) -> None:
+        """Answer a wake-up: load the default model if none is, then work until there is nothing to do."""
+        self._pulse.begin()
+        try:
+            runner = self._runner
+            self._heartbeat.introduced.wait()
+            runner.turn()
+        except ConfigurationError as error:
+            # No later wake-up would fare better: the whole worker ends, and its supervisor says so.
+            log.error("child.cannot_start", error=error.message)  # noqa: TRY400 - the message says it all
+            os.kill(os.getppid(), signal.SIGTERM)
+        finally:
+            self._pulse.rest()
+
+    def drain(self, timeout_s: float) -> None:
+        """Let deliveries finish before the process ends."""
+        if "_runner" in self.__dict__:
+            self._runner.delivery.drain(timeout_s)
+
+    @cached_property
+    def _runner(self) -> Runner:
+        # torch and diffusers take seconds to import, and only this process may have them.
+        from worker.engine import Engine
+        from worker.run import Runner
+
+        redis = connect(self._settings)
+        backlog = self._backlog(redis)
+        engine = Engine(self._settings, self._catalog)
+        try:
+            engine.model(self._catalog.default.name)
+        except DarkroomError as error:
+            log.warning("child.default_model_missing", error=error.message)  # jobs for others can still run
+        storage = open_storage(self._settings, secret=signing_secret(self._settings, redis))
+        return Runner(
+            node=self._node,
+            settings=self._settings,
+            backlog=backlog,
+            engine=engine,
+            heartbeat=self._heartbeat,
+            delivery=Delivery(
+                self._node,
+                backlog=backlog,
+                storage=storage,
+                heartbeat=self._heartbeat,
+                events=self._events,
+                stopping=self._stopping,
+            ),
+            events=self._events,
+            stall=self._stall,
+            stopping=self._stopping,
+            wake=self._wake,
+            storage=storage,
+        )
+
+    def _backlog(self, redis: Redis) -> Backlog:
+        return Backlog(redis, self._bell, limit=self._settings.backlog_limit, lease_s=self._settings.lease_s)
+
+    def _wake(self) -> None:
+        self._bell.wake([self._node])

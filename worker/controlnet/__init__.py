@@ -1,0 +1,1 @@
+"""ControlNets: the pictures that steer them (`hints`), and the networks (`nets`)."""

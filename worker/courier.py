@@ -1,0 +1,309 @@
+"""The courier: delivers webhooks, and keeps the clock of the queue. Runs without a GPU and without torch."""
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, Self
+
+import structlog
+from urllib3.filepost import encode_multipart_formdata
+
+from shared.accounts import Accounts
+from shared.backlog import Backlog
+from shared.backlog.scripts import OUTAGES
+from shared.celery_app import Bell
+from shared.dialects import Callback, Links, callbacks
+from shared.errors import (
+    BacklogUnavailable,
+    ImageNotFound,
+    JobNotFound,
+    OutboundRefused,
+    StorageUnavailable,
+    Unauthorized,
+)
+from shared.job import Job, Status
+from shared.outbox import (
+    GIVE_UP_S,
+    MAX_ATTEMPTS,
+    CallRecord,
+    Entry,
+    Outbox,
+    Outcome,
+    Verdict,
+    after_failure,
+    endpoint_of,
+    signed_headers,
+)
+from shared.redis_client import connect, signing_secret
+from shared.safe_http import Answer, OutboundFailed, SafeHttp
+from shared.settings import Settings
+from shared.storage import open_storage
+from worker.receivers import Busy, Receivers
+
+#: How long a receiver may take, from the lookup of its name to the end of its answer.
+DELIVERY_S: Final = 15.0
+#: A delivery and what surrounds it end well within the lease.
+ENTRY_LEASE_S: Final = 2 * DELIVERY_S
+USER_AGENT: Final = "Darkroom-Webhook/1"
+
+#: How often the queue is swept, and the longest wait between tries while Redis is away.
+TICK_S: Final = 0.7
+LONGEST_PAUSE_S: Final = 5.0
+#: An entry that is still due after so long was not heard; it is rung for again. Less than the shortest retry.
+RING_AGAIN_S: Final = 4.0
+RUNG_AT_ONCE: Final = 256
+
+#: What says that there is nobody behind the address who could answer.
+NOBODY_THERE: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+#: Events that are told while a job runs; all others bear the name of a status.
+_RUNNING_EVENTS: Final = frozenset({"started", "progress"})
+#: Of a Retry-After; more would be years.
+_PAUSE_DIGITS: Final = 9
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Courier:
+    """Delivers one outbox entry at a time; safe for threads."""
+
+    outbox: Outbox
+    backlog: Backlog
+    accounts: Accounts
+    links: Links
+    http: SafeHttp
+    receivers: Receivers = field(default_factory=Receivers)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, bell: Bell) -> Self:
+        """Return a courier with connections of its own."""
+        redis = connect(settings)
+        storage = open_storage(settings, secret=signing_secret(settings, redis))
+        return cls(
+            outbox=Outbox(redis, lease_s=ENTRY_LEASE_S),
+            backlog=Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s),
+            accounts=Accounts(redis),
+            links=Links.from_settings(settings, storage),
+            http=SafeHttp(allow=settings.outbound_allow),
+            receivers=Receivers(threads=settings.courier_threads),
+        )
+
+    def deliver(self, entry_id: str) -> None:
+        """Make one attempt, if the entry is due and nobody else is at it.
+
+        Nothing is lost by whatever stops this half-way: the entry's lease runs out, and it is due again.
+        """
+        try:
+            entry = self.outbox.claim(entry_id)
+            if entry is None:
+                return
+            made: list[CallRecord] = []
+            verdict = self._attempt(entry, made)
+            held = self.outbox.settle(entry, verdict, made)
+        except (BacklogUnavailable, *OUTAGES) as error:
+            log.warning("webhook.postponed", entry=entry_id, error=str(error))
+            return
+        log.info(
+            "webhook.attempted",
+            uid=entry.uid,
+            outcome=held,
+            attempt=entry.attempt,
+            status=verdict.status,
+            error=verdict.error or None,
+            delay_s=round(verdict.delay_s, 1) or None,
+        )
+
+    def _attempt(self, entry: Entry, made: list[CallRecord]) -> Verdict:
+        """Make an entry's calls, and note them in `made`."""
+        if entry.tries > MAX_ATTEMPTS:  # attempts that ended without a word count as well
+            return _given_up(entry, "Every attempt was cut short.")
+        try:
+            return self._make(entry, made)
+        except (JobNotFound, ImageNotFound, Unauthorized) as error:
+            return _given_up(entry, error.message)
+        except StorageUnavailable as error:
+            return _failed(entry, error=error.message)
+        except Busy as busy:
+            if time.time() - entry.since_ms / 1000 > GIVE_UP_S:
+                return _given_up(entry, str(busy))
+            return Verdict(outcome=Outcome.LATER, delay_s=busy.delay_s, error=str(busy))
+
+    def _make(self, entry: Entry, made: list[CallRecord]) -> Verdict:
+        """Make the calls that no earlier attempt has made, in their order; the first that fails ends the attempt."""
+        job = self.backlog.read(entry.uid, account=entry.account)
+        if is_stale(entry, job):
+            return Verdict(outcome=Outcome.DROPPED, error="The job has gone on since.")
+        calls = callbacks(as_announced(job, entry.event), self.links, event=entry.event)
+        if not calls:
+            return _given_up(entry, "The job asks for no webhook.")
+        verdict = Verdict(outcome=Outcome.DELIVERED)
+        for number in range(entry.told, len(calls)):
+            url = calls[number].url
+            if self.outbox.is_disabled(entry.account, url):
+                return _given_up(entry, "The endpoint has answered 410 and is disabled.")
+            verdict, record = self._call(calls[number], entry.message_id(job.handle, number), entry)
+            made.append(record)
+            if verdict.status == HTTPStatus.GONE:  # how a receiver says "never again"
+                self.outbox.disable(entry.account, url)
+            if verdict.outcome is not Outcome.DELIVERED:
+                break
+            if number + 1 < len(calls) and not self.outbox.told(entry, number + 1):
+                return _failed(entry, error="Another attempt has begun.")
+        return verdict
+
+    def _call(self, call: Callback, message_id: str, entry: Entry) -> tuple[Verdict, CallRecord]:
+        """Make one call; `Busy` where there is no room for it now."""
+        body, content_type = self._body(call)
+        with self.receivers.calling(entry.account, call.url) as place:
+            started = time.monotonic()
+            excerpt = ""
+            try:
+                answer = self._post(call.url, body, content_type, message_id, account=entry.account)
+            except (OutboundRefused, OutboundFailed) as error:
+                # A refusal is tried again as well: names move, and operators extend OUTBOUND_ALLOW.
+                if isinstance(error, OutboundRefused):
+                    place.answered()
+                verdict = _failed(entry, error=error.message)
+            else:
+                if answer.status not in NOBODY_THERE:
+                    place.answered()
+                verdict, excerpt = _judge(entry, answer), answer.body_excerpt
+            seconds = round(time.monotonic() - started, 3)
+        record = CallRecord(
+            webhook_id=message_id,
+            event=entry.event,
+            url=endpoint_of(call.url),
+            outcome=verdict.outcome.value,
+            seconds=seconds,
+            status=verdict.status,
+            excerpt=excerpt or verdict.error,
+        )
+        return verdict, record
+
+    def _post(self, url: str, body: bytes, content_type: str, message_id: str, *, account: str) -> Answer:
+        webhook_secrets = self.accounts.get(account).webhook_secrets
+        headers = {
+            "Content-Type": content_type,
+            "User-Agent": USER_AGENT,
+            **signed_headers(message_id, body, webhook_secrets=webhook_secrets),
+        }
+        return self.http.post(url, body, headers, timeout_s=DELIVERY_S)
+
+    def _body(self, call: Callback) -> tuple[bytes, str]:
+        """Return a call's body and its content type."""
+        if call.picture is None:
+            return _json(dict(call.fields)), "application/json"
+        try:
+            picture = self.links.storage.get(call.picture.key)
+        except KeyError:
+            raise ImageNotFound from None
+        fields = [(name, str(value)) for name, value in call.fields.items()]
+        return encode_multipart_formdata([*fields, ("file", (call.filename, picture.data, picture.content_type))])
+
+
+class Ticker:
+    """A thread that sweeps the backlog and rings for webhooks that are due, as long as the process lives.
+
+    Any number of processes may each have one: a sweep is atomic, and an entry that is rung for twice is leased once.
+    """
+
+    def __init__(self, backlog: Backlog, outbox: Outbox, bell: Bell, *, period_s: float = TICK_S) -> None:
+        self._backlog = backlog
+        self._outbox = outbox
+        self._bell = bell
+        self._period_s = period_s
+        self._rung: dict[str, float] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, bell: Bell) -> Self:
+        """Return a ticker with a connection of its own."""
+        redis = connect(settings)
+        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
+        return cls(backlog, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop, and wait for a tick under way."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def tick(self) -> None:
+        """Sweep once, and ring for what is due."""
+        self._backlog.sweep()
+        now = time.monotonic()
+        self._rung = {entry: at for entry, at in self._rung.items() if now - at < RING_AGAIN_S}
+        fresh = [entry for entry in self._outbox.due(RUNG_AT_ONCE) if entry not in self._rung]
+        self._rung |= dict.fromkeys(fresh, now)
+        self._bell.deliver(fresh)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.wait(min(self._period_s * 2 ** min(failures, 8), LONGEST_PAUSE_S)):
+            try:
+                self.tick()
+            except BacklogUnavailable as error:
+                failures += 1
+                log.warning("ticker.backlog_unavailable", failures=failures, error=str(error.__cause__ or error))
+            except Exception:  # a thread that ends takes the queue's clock with it
+                failures += 1
+                log.exception("ticker.failed", failures=failures)
+            else:
+                failures = 0
+
+
+def build_courier(settings: Settings, bell: Bell) -> Courier:
+    """Return what `deliver` runs on. Connects at first use."""
+    return Courier.from_settings(settings, bell)
+
+
+def as_announced(job: Job, event: str) -> Job:
+    """Return the job as the event found it: a job retried since does not change what is announced."""
+    return job.evolve(status=Status.RUNNING if event in _RUNNING_EVENTS else Status(event))
+
+
+def is_stale(entry: Entry, job: Job) -> bool:
+    """Whether a job has gone on since what an entry would tell of it."""
+    if not entry.is_passing or job.status is Status.RUNNING:
+        return False
+    return job.status.is_terminal or entry.event in _RUNNING_EVENTS
+
+
+def asked_pause_s(header: str | None) -> float:
+    """Return the seconds that a Retry-After header asks for, given as a number or as a date; 0 for anything else."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:_PAUSE_DIGITS])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _judge(entry: Entry, answer: Answer) -> Verdict:
+    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return Verdict(outcome=Outcome.DELIVERED, status=answer.status)
+    if answer.status == HTTPStatus.GONE:
+        return replace(_given_up(entry, answer.body_excerpt), status=answer.status)
+    pause_s = asked_pause_s(answer.headers.get("retry-after"))
+    return _failed(entry, status=answer.status, error=answer.body_excerpt, pause_s=pause_s)
+
+
+def _failed(entry: Entry, *, error: str, status: int | None = None, pause_s: float = 0.0) -> Verdict:
+    return after_failure(entry.tries, status=status, error=error, passing=entry.is_passing, not_before_s=pause_s)
+
+
+def _given_up(entry: Entry, why: str) -> Verdict:
+    return Verdict(outcome=Outcome.DROPPED if entry.is_passing else Outcome.DEAD, error=why)
+
+
+def _json(data: dict[str, object]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -1,0 +1,140 @@
+"""Stage 4: the UNet learns to tell the noise in the latents, given the caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+
+from worker.demo_model.architecture import SCHEDULER_CONFIG, build_unet
+from worker.demo_model.training.latents import Cached, latent_scale, load_cached
+from worker.demo_model.training.loop import Chance, Part, Plan, default_device, in_parts, load_average, train
+from worker.demo_model.training.noise_copy import start_as_noise_copy
+from worker.demo_model.training.samples import Sheet
+from worker.demo_model.training.text import load_text_tower
+from worker.demo_model.training.text_table import TextTable
+from worker.demo_model.world.captions import is_basic
+
+#: Share of the captions left out, for classifier-free guidance.
+EMPTY_SHARE = 0.1
+#: Noise that is the same all over one channel of one picture: teaches the noisiest steps to choose the mean colour.
+OFFSET_NOISE = 0.15
+#: From this timestep on the layout and the mean colours are decided; this share of the steps is drawn from there.
+NOISY_FROM = 500
+NOISY_SHARE = 0.8
+#: Bound on the weight of the noisiest steps, below.
+MOST_WEIGHT = 20.0
+#: Weight of the error's differences from its own mean over the picture. A wrong background is most of what is wrong at
+#: the noisiest steps; unweighted, it drowns what is to be learnt about the object on it.
+LAYOUT_WEIGHT = 4.0
+#: Share of the run over which the mix of sizes goes from the early to the late one.
+_PHASE_TURN = (0.35, 0.7)
+#: Share of each batch that is drawn from the pictures of single objects alone; the rest from all pictures.
+_FOCUS = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """A training set with its captions' embeddings."""
+
+    cached: Cached
+    #: Row of the text table for each picture.
+    rows: list[int]
+    #: The pictures of single objects.
+    basics: list[int]
+
+
+def train_unet(
+    *, work_dir: Path, steps: int, seed: int = 0, learning_rate: float = 1e-3, minutes: float | None = None
+) -> None:  # fmt: skip
+    """Train the UNet on the cached latents; the checkpoint is `unet.pt`, a sheet of samples `unet.png`."""
+    torch.manual_seed(seed)
+    device = default_device()
+    cached = load_cached(work_dir)
+    captions = (caption for part in cached for caption in part.captions)
+    table = TextTable(captions, encoder=load_text_tower(work_dir), folder=work_dir)
+    sets = [_embedded(part, table) for part in cached]
+    noising = Noising(scale=latent_scale(work_dir), device=device)
+    unet = build_unet()
+    start_as_noise_copy(unet)
+    unet.to(device, memory_format=torch.channels_last)
+
+    def parts_of(_: int, chance: Chance) -> list[Part]:
+        late = min(max((chance.done - _PHASE_TURN[0]) / (_PHASE_TURN[1] - _PHASE_TURN[0]), 0), 1)
+        shares = [(1 - late) * part.cached.bucket.early + late * part.cached.bucket.late for part in sets]
+        (chosen,) = chance.python.choices(sets, weights=shares)
+        picked = [_pick(chosen, chance.python) for _ in range(chosen.cached.bucket.batch)]
+        text_rows = [0 if chance.python.random() < EMPTY_SHARE else chosen.rows[index] for index in picked]
+        return noising.parts(unet, chosen.cached.latents[picked], table.table[text_rows], chance)
+
+    plan = Plan(name="unet", steps=steps, learning_rate=learning_rate, seed=seed, minutes=minutes)
+    sheet = Sheet(work_dir)
+    train(unet, parts_of, plan=plan, work_dir=work_dir, on_save=lambda _: sheet.draw(unet, work_dir / "unet.png"))
+
+
+def load_unet(work_dir: Path, *, name: str = "unet") -> UNet2DConditionModel:
+    """Read the trained UNet, in float32."""
+    unet = build_unet()
+    load_average(unet, work_dir / f"{name}.pt")
+    return unet.eval()
+
+
+def _embedded(cached: Cached, table: TextTable) -> Embedded:
+    basics = [index for index, caption in enumerate(cached.captions) if is_basic(caption)]
+    return Embedded(cached=cached, rows=table.rows(cached.captions), basics=basics)
+
+
+def _pick(embedded: Embedded, random: Random) -> int:
+    return random.choice(embedded.basics) if random.random() < _FOCUS else random.randrange(len(embedded.rows))
+
+
+class Noising:
+    """The forward process and the loss of guessing its noise."""
+
+    def __init__(self, *, scale: float, device: torch.device) -> None:
+        keys = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
+        self._scheduler = DDPMScheduler(**{key: SCHEDULER_CONFIG[key] for key in keys})
+        self._scale = scale
+        self._device = device
+
+    def parts(
+        self, unet: nn.Module, latents: Tensor, text: Tensor, chance: Chance, *more: Tensor
+    ) -> list[Part]:  # fmt: skip
+        """Give the weighted squared error of the noise guessed; latents (n, 4, h, w) unscaled, text (n, 77, 128).
+
+        `unet` is called with noisy latents, timesteps, text and `more`, whose first dimension is n.
+
+        The weight 1 + 1/SNR, which is 1 / alpha_bar, makes it the error of v-prediction (Salimans and Ho 2022), which
+        counts the picture's error and the noise's alike. The plain error of the noise hardly notices the layout.
+        """
+        clean = latents.float() * self._scale
+        noise = torch.randn(clean.shape, generator=chance.torch)
+        noise += OFFSET_NOISE * torch.randn((*clean.shape[:2], 1, 1), generator=chance.torch)
+        times = _times(len(clean), chance.torch)
+        noisy = self._scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
+        signal = self._scheduler.alphas_cumprod[times]
+        weights = (1 / signal).clamp(max=MOST_WEIGHT)
+
+        def loss_of(
+            noisy: Tensor, times: Tensor, text: Tensor, noise: Tensor, weights: Tensor, *more: Tensor
+        ) -> Tensor:  # fmt: skip
+            with torch.autocast(self._device.type, dtype=torch.bfloat16):
+                guess = unet(noisy, times, text, *more).sample
+            error = guess.float() - noise
+            mean = error.mean(dim=(2, 3), keepdim=True)
+            parts = mean.square() + LAYOUT_WEIGHT * (error - mean).square()
+            return (parts.mean(dim=(1, 2, 3)) * weights).mean()
+
+        batch = (noisy, times, text.float(), noise, weights, *more)
+        return in_parts(loss_of, *(tensor.to(self._device) for tensor in batch))
+
+
+def _times(count: int, generator: torch.Generator) -> Tensor:
+    """Draw timesteps, some from all, the larger part from the noisy end."""
+    anywhere = torch.randint(0, 1000, (count,), generator=generator)
+    noisy = torch.randint(NOISY_FROM, 1000, (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < NOISY_SHARE, noisy, anywhere)

@@ -1,0 +1,175 @@
+"""Fetches the images that callers named by URL, before a job may take a GPU's time.
+
+A courier claims such jobs from a lane of their own, under leases like a worker's, and sends each on to its model's lane
+with the images stored. The job keeps the place that it was given when it was submitted.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from shared.accounts import Accounts
+from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog
+from shared.errors import BacklogUnavailable, DarkroomError, InvalidField, StorageUnavailable, StoringFailed
+from shared.inputs import FORMATS, CheckedImage, fetch_image, normalized
+from shared.job import Result, Status
+from shared.redis_client import connect, signing_secret
+from shared.safe_http import SafeHttp
+from shared.spec import input_key
+from shared.storage import Storage, open_storage
+from worker.heartbeat import Heartbeat, Held
+from worker.introduction import Introduction
+
+if TYPE_CHECKING:
+    from shared.backlog import Lease
+    from shared.celery_app import Bell
+    from shared.settings import Settings
+
+#: Images that are fetched at the same time.
+THREADS: Final = 8
+#: Between two claims while fetches are under way.
+PAUSE_S: Final = 0.25
+#: The heartbeat asks Redis with this much patience.
+HEARTBEAT_TIMEOUT_S: Final = 1.0
+#: Between two tries while storage or Redis is away, and how often a fetched image is tried to be stored.
+OUTAGE_PAUSE_S: Final = 1.0
+STORE_TRIES: Final = 30
+
+log = structlog.get_logger(__name__)
+
+
+class Ingest:
+    """A courier's fetching side. `generate` may be called from any thread."""
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        backlog: Backlog,
+        accounts: Accounts,
+        storage: Storage,
+        http: SafeHttp,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._node = node
+        self._backlog = backlog
+        self._accounts = accounts
+        self._storage = storage
+        self._http = http
+        self._heartbeat = heartbeat
+        self._turn = threading.Lock()
+        self._stopping = threading.Event()
+        self._jobs: dict[Future[None], Held] = {}
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ingest")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, bell: Bell, *, node: str) -> Ingest:
+        """Return one with connections of its own, not yet started."""
+
+        def backlog(**options: Any) -> Backlog:
+            return Backlog(connect(settings, **options), bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
+
+        redis = connect(settings)
+        beating = backlog(timeout_s=HEARTBEAT_TIMEOUT_S, retries=0)
+        introduce = Introduction(backlog=beating, node=node, pool=INGEST_POOL, models=(INGEST_MODEL,))
+        return cls(
+            node,
+            backlog=backlog(),
+            accounts=Accounts(redis),
+            storage=open_storage(settings, secret=signing_secret(settings, redis)),
+            http=SafeHttp(allow=settings.outbound_allow),
+            heartbeat=Heartbeat(beating, node, introduce=introduce),
+        )
+
+    def start(self) -> None:
+        """Say hello, and go on saying so."""
+        self._heartbeat.start()
+
+    def stop(self) -> None:
+        """Hand back what is not fetched yet; nothing is claimed any more."""
+        self._stopping.set()
+        unfinished = [held.lease for future, held in list(self._jobs.items()) if not future.done()]
+        try:
+            self._backlog.handback(self._node, unfinished)
+        except BacklogUnavailable:
+            log.warning("ingest.handback_failed")  # the leases run out instead
+        self._heartbeat.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def generate(self) -> None:
+        """Answer a wake-up: fetch until there is nothing left to fetch."""
+        self._heartbeat.introduced.wait()
+        with self._turn:
+            while not self._stopping.is_set():
+                self._claim()
+                if not self._jobs:
+                    return
+                done, _ = wait(self._jobs, PAUSE_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._heartbeat.release(self._jobs.pop(future))
+
+    def _claim(self) -> None:
+        free = THREADS - len(self._jobs)
+        if not free:
+            return
+        try:
+            leases = self._backlog.claim(self._node, max_jobs=free, max_images=2**31).leases
+        except BacklogUnavailable:
+            log.warning("ingest.backlog_unavailable")
+            self._stopping.wait(OUTAGE_PAUSE_S)
+            return
+        jobs = [Held(lease) for lease in leases]
+        self._heartbeat.hold(jobs)
+        self._jobs |= {self._pool.submit(self._run, job): job for job in jobs}
+
+    def _run(self, job: Held) -> None:
+        with structlog.contextvars.bound_contextvars(uid=job.lease.uid):
+            try:
+                self._ingest(job)
+            except BacklogUnavailable:
+                log.warning("ingest.postponed")  # its lease runs out, and it is fetched again
+            except Exception:  # nobody reads the future; without this the cause would be lost
+                log.exception("ingest.failed")
+
+    def _ingest(self, job: Held) -> None:
+        lease = job.lease
+        spec = lease.submission.spec
+        try:
+            formats = str(lease.submission.option("image_formats") or "").split() or FORMATS
+            remote = spec.remote_inputs()
+            images = {name: fetch_image(self._http, url, field=name, formats=formats) for name, url in remote.items()}
+            keys = {remote[name]: self._store(lease, name, image) for name, image in images.items()}
+        except (InvalidField, StorageUnavailable) as error:
+            log.info("ingest.refused", error=str(error))
+            self._backlog.finish(self._node, lease, Status.FAILED, Result(error=_told(error)))
+            return
+        pool = self._accounts.get(lease.account).pool
+        if lease.submission.any_pool:
+            pool = self._backlog.pool_for(spec.model, own=pool)
+        submission = replace(lease.submission, spec=spec.with_images(keys))
+        sent = self._backlog.advance(self._node, lease, submission, pool=pool)
+        log.info("ingest.done" if sent else "ingest.taken_away")
+
+    def _store(self, lease: Lease, name: str, image: CheckedImage) -> str:
+        key, data = input_key(lease.handle, name), normalized(image)
+        for left in reversed(range(STORE_TRIES)):
+            try:
+                self._storage.put(key, data, content_type="image/png")
+            except StorageUnavailable:
+                if not left or self._stopping.wait(OUTAGE_PAUSE_S):
+                    raise
+            else:
+                break
+        return key
+
+
+def _told(error: DarkroomError) -> dict[str, Any]:
+    if isinstance(error, InvalidField):
+        message = f"{error.field}: {error.message}"
+        return {"code": error.code, "message": message, "retryable": error.retryable}
+    return {"code": StoringFailed.code, "message": "The image could not be stored.", "retryable": True}

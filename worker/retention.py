@@ -1,0 +1,94 @@
+"""Lets jobs go that are past their retention: their files first, then their records. And images that no job owns.
+
+Should the process die in between, the record is still there and the next round begins anew.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared import kept
+from shared.backlog import Backlog
+from shared.errors import BacklogUnavailable, StorageUnavailable
+from shared.redis_client import connect, signing_secret
+from shared.storage import open_storage
+
+if TYPE_CHECKING:
+    from shared.celery_app import Bell
+    from shared.settings import Settings
+    from shared.storage import Storage
+
+#: Between two rounds, and jobs of one round.
+PERIOD_S: Final = 10.0
+AT_ONCE: Final = 200
+#: Between two looks for images that no job owns.
+KEPT_PERIOD_S: Final = 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+class Retention:
+    """A thread of the courier. Any number of couriers may run one."""
+
+    def __init__(self, backlog: Backlog, storage: Storage, *, retention_s: int, tombstone_s: int) -> None:
+        self._backlog = backlog
+        self._storage = storage
+        self._retention_ms = retention_s * 1000
+        self._tombstone_s = tombstone_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, bell: Bell) -> Retention:
+        """Return one with a connection of its own."""
+        redis = connect(settings)
+        return cls(
+            Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s),
+            open_storage(settings, secret=signing_secret(settings, redis)),
+            retention_s=settings.retention_s,
+            tombstone_s=settings.tombstone_s,
+        )
+
+    def start(self) -> None:
+        """Start."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop, and wait for a round under way."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def round(self) -> int:
+        """Let go of some outdated jobs; return how many."""
+        jobs = self._backlog.outdated(before_ms=self._backlog.now_ms() - self._retention_ms, limit=AT_ONCE)
+        for job in jobs:
+            if self._stopping.is_set():
+                break
+            for folder in ("results", "inputs"):
+                self._storage.delete_prefix(f"{folder}/{job.handle}")
+            self._backlog.bury(job, tombstone_s=self._tombstone_s)
+        return len(jobs)
+
+    def let_go_of_kept(self, *, now_s: float) -> int:
+        """Delete images that callers left here and whose links have ended; return how many."""
+        return sum(self._storage.delete_prefix(folder) for folder in kept.outdated(now_s=now_s))
+
+    def _run(self) -> None:
+        pause = PERIOD_S
+        kept_due = time.monotonic()
+        while not self._stopping.wait(pause):
+            pause = PERIOD_S
+            try:
+                if self.round() == AT_ONCE:
+                    pause = 0.0
+                if time.monotonic() >= kept_due:
+                    self.let_go_of_kept(now_s=time.time())
+                    kept_due = time.monotonic() + KEPT_PERIOD_S
+            except (BacklogUnavailable, StorageUnavailable) as error:
+                log.warning("retention.postponed", error=error.message)
+            except Exception:  # a thread that ends would let the store fill up unnoticed
+                log.exception("retention.failed")
