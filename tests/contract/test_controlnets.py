@@ -14,7 +14,6 @@ from shared.settings import Settings
 from shared.spec import ControlNet, JobSpec
 from tests.controlnets import random_controlnet
 from worker.assets import AssetIncompatible, AssetLoadFailed
-from worker.controlnet.nets import KEPT_CONTROLNETS
 from worker.demo_model.bundle import build_random_bundle
 from worker.engine import Engine
 from worker.pipelines import Shot
@@ -61,12 +60,12 @@ def place(tmp_path_factory):
 def load(place):
     names = {name: name for name in ("good", "less", "more", "foreign", "missing")}
     names |= {"one": "one.safetensors", "less1": "less.safetensors", "more1": "more.safetensors"}
-    names |= {f"copy{index}": "good" for index in range(KEPT_CONTROLNETS)}
+    names |= {"copy0": "good", "copy1": "good"}
     text = "".join(f'[controlnets.{name}]\nsource = "{place / file}"\nhint = "canny"\n' for name, file in names.items())
     (place / "models.toml").write_text(f'[models.tiny]\nsource = "{place / "tiny"}"\n{text}')
-    settings = Settings(data_dir=place, device="cpu", models_catalog=place / "models.toml")
 
-    def load():
+    def load(**options):
+        settings = Settings(data_dir=place, device="cpu", models_catalog=place / "models.toml", **options)
         engine = Engine(settings, Catalog.load(settings))
         return engine, engine.model("tiny")[0]
 
@@ -113,15 +112,19 @@ def test_the_record_tells_their_weights(load):
     assert "assets" not in model.fingerprint
 
 
-def test_the_last_few_are_kept(load):
-    engine, model = load()
-    first = model.controlnets.get("good", model.pipeline.unet)
-    assert model.controlnets.get("good", model.pipeline.unet) is first
-    copies = [f"copy{index}" for index in range(KEPT_CONTROLNETS)]
-    with engine.dressed(model, named(*copies)):
-        kept = [model.controlnets.get(name, model.pipeline.unet) for name in copies]
-        assert [model.controlnets.get(name, model.pipeline.unet) for name in copies] == kept
-    assert model.controlnets.get("good", model.pipeline.unet) is not first
+def test_the_last_few_that_fit_into_memory_are_kept(load):
+    _, model = load()
+    size = sum(weight.nbytes for weight in model.controlnets.get("good", model.pipeline.unet).state_dict().values())
+    _, model = load(assets_memory_mb=int(2.5 * size) // 2**20)
+
+    def fetch(name):
+        return model.controlnets.get(name, model.pipeline.unet)
+
+    first, other = fetch("good"), fetch("copy0")
+    assert fetch("good") is first
+    fetch("copy1")
+    assert fetch("good") is first
+    assert fetch("copy0") is not other
 
 
 def test_they_follow_the_models_precision_and_come_back(load):

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from worker.demo_model.architecture import CLIP_DEVIATION, CLIP_MEAN, VISION_SIDE, build_clip
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, load_average, train
+from worker.demo_model.training.loop import Chance, Part, Plan, default_device, half_precision, load_average, train
 from worker.demo_model.training.progress import note
 from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.world.captions import Scene, sample_scene, vary
@@ -42,7 +42,7 @@ def train_clip(*, work_dir: Path, steps: int, seed: int = 0, learning_rate: floa
     clip.to(device).train()
 
     def loss_of(step: int, rows: list[int]) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with half_precision(device):
             seen = clip.vision_model(vision_input(pictures[rows]).to(device)).pooler_output
             text, image = clip.text_projection(read[rows]), clip.visual_projection(seen)
         text, image = (functional.normalize(vectors.float(), dim=-1) for vectors in (text, image))

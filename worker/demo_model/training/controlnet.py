@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from worker.controlnet.hints import canny
 from worker.demo_model.training.latents import latent_scale
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, load_average, train
+from worker.demo_model.training.loop import Chance, Part, Plan, default_device, half_precision, load_average, train
 from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.training.text_table import encode
 from worker.demo_model.training.unet import Noising, load_unet
@@ -89,7 +89,7 @@ def _lesson(work_dir: Path, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     scenes = scenes[:_PICTURES]
     vae = load_vae(work_dir)
     latents, edges = [], []
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), half_precision(torch.device("cpu")):
         for scene in scenes:
             picture = draw(scene, width=_SIDE, height=_SIDE, random=random)
             latents.append(vae.encode(to_tensor(np.asarray([picture]))).latent_dist.mean.float())

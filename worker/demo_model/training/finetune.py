@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from worker.demo_model.training.latents import latent_scale
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, train
+from worker.demo_model.training.loop import Chance, Part, Plan, default_device, half_precision, train
 from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.training.text_table import encode
 from worker.demo_model.training.unet import EMPTY_SHARE, Noising, load_unet
@@ -114,7 +114,7 @@ def _lesson(size: tuple[int, int, int], *, style: str, work_dir: Path, seed: int
     styled = [Scene(subject=scene.subject, style=style) for scene in plain]
     vae = load_vae(work_dir)
     latents = []
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), half_precision(torch.device("cpu")):
         for scene in styled:
             picture = draw(scene, width=side, height=side, random=random)
             latents.append(vae.encode(to_tensor(np.asarray([picture]))).latent_dist.mean.float())

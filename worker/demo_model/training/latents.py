@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.demo_model.architecture import LATENT_CHANNELS, VAE_FACTOR
-from worker.demo_model.training.loop import default_device, one_thread_each
+from worker.demo_model.training.loop import default_device, half_precision, one_thread_each
 from worker.demo_model.training.progress import bar
 from worker.demo_model.training.vae import load_vae, to_tensor
 from worker.demo_model.world.captions import sample_scene
@@ -137,7 +137,7 @@ def _encode(vae: AutoencoderKL, bucket: Bucket, count: int, random: Random) -> t
     for rows in _chunks(count, bucket.batch):
         scenes = [sample_scene(random) for _ in rows]
         pictures = np.stack([draw(s, width=bucket.width, height=bucket.height, random=random) for s in scenes])
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.no_grad(), half_precision(device):
             mean = vae.encode(to_tensor(pictures).to(device)).latent_dist.mean
         latents[rows.start : rows.stop] = mean.float().cpu()
         captions += [scene.caption() for scene in scenes]

@@ -68,6 +68,15 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def half_precision(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where that is faster: on GPUs, and on CPUs that have instructions for it.
+
+    A CPU without them takes some forty times as long in bfloat16 as in float32.
+    """
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+
+
 def share_count() -> int:
     """Into how many parts to split a batch: one for each core, computed side by side; one on a GPU.
 

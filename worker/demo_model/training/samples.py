@@ -12,6 +12,7 @@ from torch import Tensor
 
 from worker.demo_model.architecture import LATENT_CHANNELS, SCHEDULER_CONFIG, VAE_FACTOR
 from worker.demo_model.training.latents import latent_scale
+from worker.demo_model.training.loop import half_precision
 from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.training.text_table import encode
 from worker.demo_model.training.vae import load_vae, to_pixels
@@ -55,7 +56,7 @@ def denoise(unet: UNet2DConditionModel, text: Tensor, *, empty: Tensor, side: in
     latents = latents.to(device)
     both = torch.cat([empty.expand_as(text), text]).to(device)
     for time in scheduler.timesteps:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with half_precision(device):
             without, given = unet(latents.repeat(2, 1, 1, 1), time, both).sample.float().chunk(2)
         latents = scheduler.step(without + _GUIDANCE * (given - without), time, latents).prev_sample
     return latents

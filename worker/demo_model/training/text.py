@@ -20,7 +20,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from worker.demo_model.architecture import TEXT_WIDTH, build_clip
 from worker.demo_model.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary_size
 from worker.demo_model.training.latents import latent_scale, load_cached
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, in_parts, load_average, train
+from worker.demo_model.training.loop import (
+    Chance,
+    Part,
+    Plan,
+    default_device,
+    half_precision,
+    in_parts,
+    load_average,
+    train,
+)
 
 _BATCH = 48
 #: Side of the thumbnails in blocks: those of the 128 px pictures.
@@ -69,7 +78,7 @@ def train_text(*, work_dir: Path, steps: int, seed: int = 0, learning_rate: floa
     end = vocabulary_size() - 1
 
     def loss_of(tokens: Tensor, where: Tensor, words: Tensor, thumbnails: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with half_precision(device):
             scores, pictures = reader(tokens, where)
         error = pictures.float() - thumbnails
         mean = error.mean(dim=(2, 3), keepdim=True)

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from worker.demo_model.architecture import TEXT_WIDTH
 from worker.demo_model.tokenizer import MAX_TOKENS
+from worker.demo_model.training.loop import half_precision
 from worker.demo_model.training.progress import bar
 
 _BATCH = 64
@@ -51,7 +52,7 @@ def encode(captions: list[str], encoder: tuple[CLIPTextModel, CLIPTokenizer]) ->
 def _encode_all(captions: list[str], encoder: tuple[CLIPTextModel, CLIPTokenizer]) -> Tensor:
     parts = []
     for start in bar(range(0, len(captions), _BATCH), name="text"):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with half_precision(torch.device("cpu")):
             parts.append(encode(captions[start : start + _BATCH], encoder).half())
     return torch.cat(parts)
 

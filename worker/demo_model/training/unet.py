@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from worker.demo_model.architecture import SCHEDULER_CONFIG, build_unet
 from worker.demo_model.training.latents import Cached, latent_scale, load_cached
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, in_parts, load_average, train
+from worker.demo_model.training.loop import (
+    Chance,
+    Part,
+    Plan,
+    default_device,
+    half_precision,
+    in_parts,
+    load_average,
+    train,
+)
 from worker.demo_model.training.noise_copy import start_as_noise_copy
 from worker.demo_model.training.samples import Sheet
 from worker.demo_model.training.text import load_text_tower
@@ -122,7 +131,7 @@ class Noising:
         def loss_of(
             noisy: Tensor, times: Tensor, text: Tensor, noise: Tensor, weights: Tensor, *more: Tensor
         ) -> Tensor:  # fmt: skip
-            with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            with half_precision(self._device):
                 guess = unet(noisy, times, text, *more).sample
             error = guess.float() - noise
             mean = error.mean(dim=(2, 3), keepdim=True)

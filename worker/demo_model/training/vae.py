@@ -14,7 +14,16 @@ from torch import Tensor
 
 from worker.demo_model.architecture import LATENT_CHANNELS, VAE_FACTOR, build_vae
 from worker.demo_model.training.block_means import start_as_block_means
-from worker.demo_model.training.loop import Chance, Part, Plan, default_device, in_parts, load_average, train
+from worker.demo_model.training.loop import (
+    Chance,
+    Part,
+    Plan,
+    default_device,
+    half_precision,
+    in_parts,
+    load_average,
+    train,
+)
 from worker.demo_model.training.progress import note
 from worker.demo_model.world.captions import sample_scene
 from worker.demo_model.world.draw import draw
@@ -61,7 +70,7 @@ def _train(vae: AutoencoderKL, *, plan: Plan, work_dir: Path) -> None:
     vae.to(device, memory_format=torch.channels_last)
 
     def loss_of(pictures: Tensor, noise: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with half_precision(device):
             posterior = vae.encode(pictures).latent_dist
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample
         divergence = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
