@@ -15,8 +15,8 @@ demo: setup ## one prompt through the whole service: picture, webhook, timeline;
 	@$(BIN)/darkroom demo
 
 .PHONY: test
-test: setup ## every test but the slow ones
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+test: setup ## every test but the slow ones, on up to four cores
+	@$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
 .PHONY: test-slow
 test-slow: setup ## the tests that need minutes

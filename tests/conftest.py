@@ -16,6 +16,9 @@ from tests import services
 
 # Threads of torch that wait for their mates must not spin on a busy machine's few cores. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each of the processes that share the cores uses one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # An example's time says more of the machine than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -18,8 +18,8 @@ import requests
 from tests.services import HOST, free_port, wait_until
 
 #: Generous: the machine may be busy with other tests.
-READY_S = 180.0
-JOB_S = 180.0
+READY_S = 600.0
+JOB_S = 900.0
 #: What would lead a stack under test to services that are not its own.
 FOREIGN = ("REDIS_URL", "S3_ENDPOINT_URL", "S3_BUCKET", "DARKROOM_DATA_DIR", "DARKROOM_URL", "DARKROOM_KEY")
 
@@ -131,6 +131,8 @@ def running(data_dir: Path | None = None, **environment: str) -> Iterator[Stack]
 def _ready(stack: Stack) -> bool:
     assert stack.process.poll() is None, "the stack ended at once"
     try:
-        return stack.describe()["ready"]
+        described = stack.describe()
     except (FileNotFoundError, json.JSONDecodeError):
         return False
+    # A killed stack leaves its own description behind until the next one writes another.
+    return described["pid"] == stack.process.pid and described["ready"]

@@ -16,6 +16,7 @@ from shared.stack.output import Output
 from shared.stack.procfile import ProcfileMissing, Program, read_procfile
 from shared.stack.restarts import Restarts
 from shared.stack.supervisor import Stopping, Supervisor
+from tests.services import wait_until
 
 LIMIT_S = 15
 #: Prints its process id, then runs until told to stop.
@@ -135,7 +136,7 @@ def test_a_dead_programs_descendants_go_with_it(output, tmp_path):
             grandchild, child = await output.pid(), await output.pid()
             os.kill(child, signal.SIGKILL)
             await output.pid()
-            assert not is_running(grandchild)
+            wait_until(lambda: not is_running(grandchild), timeout_s=LIMIT_S, what="the grandchild's end")
 
     run(test())
 
@@ -162,7 +163,7 @@ def test_a_program_that_does_not_stop_is_killed_with_its_group(output, tmp_path)
             it.start(shell("trap '' TERM; sleep 60 & echo pid $!; wait; wait"), environment=os.environ)
             grandchild = await output.pid()
         assert output.said == ["a took too long to stop; killed"]
-        assert not is_running(grandchild)
+        wait_until(lambda: not is_running(grandchild), timeout_s=LIMIT_S, what="the grandchild's end")
 
     run(test())
 
