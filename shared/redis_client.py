@@ -1,13 +1,28 @@
 """Connections to Redis, and the secret that all processes share through it."""
 
 import secrets
+from typing import Final
 
 from redis import Redis
+from redis._parsers.base import BaseParser
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from shared.keys import secret_key
 from shared.settings import Settings
+
+#: How a server says that it cannot serve us now: its disk is full, or its role changes under a failover.
+_UNABLE: Final = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "MASTERDOWN")
+
+
+class ServerUnableError(RedisConnectionError):
+    """The server answers, but cannot do what is asked of it at present."""
+
+
+# redis-py takes most of these for faults of the command. As connection errors they are tried again on a new
+# connection, by Celery's side too, which is what a server whose role has changed needs.
+BaseParser.EXCEPTION_CLASSES.update(dict.fromkeys(_UNABLE, ServerUnableError))
 
 
 def connect(settings: Settings, *, timeout_s: float = 5.0, retries: int = 1) -> Redis:

@@ -54,11 +54,15 @@ def wait_until(condition: Callable[[], object], *, timeout_s: float = READY_S, w
 class Service:
     """A child process that can be stopped, killed and started again with the same arguments."""
 
-    def __init__(self, args: Sequence[str], *, ready: Callable[[], bool], log: Path, env=None) -> None:
+    def __init__(
+        self, args: Sequence[str], *, ready: Callable[[], bool], log: Path, env=None, restore_signals=True
+    ) -> None:
         self.args = list(args)
         self.log = log
         self._ready = ready
         self._env = {**os.environ, **(env or {})}
+        #: False: the child ignores SIGXFSZ, as Python does, and meets a file's size limit as an error.
+        self._restore_signals = restore_signals
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -71,6 +75,7 @@ class Service:
                 stderr=out,
                 env=self._env,
                 start_new_session=True,
+                restore_signals=self._restore_signals,
             )
         wait_until(self._answers, what=f"an answer from {self.args[0]}")
 
@@ -145,7 +150,13 @@ def redis62(**options) -> Iterator[RedisServer]:
 
 @contextmanager
 def redis_server(
-    binary: str, *, port: int | None = None, data_dir: Path | None = None, aof: bool = False, settings=()
+    binary: str,
+    *,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    aof: bool = False,
+    settings=(),
+    restore_signals=True,
 ) -> Iterator[RedisServer]:
     """Start a Redis-like server. With `aof` it keeps its data over `restart` and (up to a second) `kill`."""
     with ExitStack() as stack:
@@ -161,7 +172,9 @@ def redis_server(
             "noeviction",
             *settings,
         ]
-        service = Service(args, ready=lambda: _pings(number), log=folder / "server.log")
+        service = Service(
+            args, ready=lambda: _pings(number), log=folder / "server.log", restore_signals=restore_signals
+        )
         stack.callback(service.stop)
         service.start()
         yield RedisServer(service=service, port=number, data_dir=folder)
