@@ -118,8 +118,7 @@ def _submit(dialect: Dialect, route: Submit, call: Call) -> Response:
     account = _account(dialect, call, Scope.SUBMIT)
     order = route.parse(call, account)
     parts = services()
-    price = dialect.price(order.submission)
-    receipt = parts.intake.submit(order, account=account, price=price)
+    receipt = parts.intake.submit(order, account=account)
     job = _await(receipt.uid, account, route.wait(call))
     reply = _respond(route.render(job, RequestView(request_links())))
     if order.submission.ignored:

@@ -6,13 +6,12 @@ from dataclasses import replace
 from itertools import chain
 
 from api.own_images import bring_home
-from shared.accounts import PLANS, Account
+from shared.accounts import Account
 from shared.backlog import Backlog, Idempotency, Receipt, new_handle
 from shared.catalog import Catalog, check_abilities, fitted
 from shared.controlnets import check_hints
 from shared.errors import (
     BacklogFull,
-    Forbidden,
     ImageNotFound,
     InvalidField,
     NotFinished,
@@ -21,10 +20,12 @@ from shared.errors import (
 )
 from shared.inputs import check_image, normalized
 from shared.job import Artifact, Job, Status, Submission
+from shared.ledger import Prices
 from shared.networks import Network
 from shared.order import Order, content_name
+from shared.plans import Plans
 from shared.safe_http import check_url, is_allowed, is_https
-from shared.spec import JobSpec, input_key, model_limits
+from shared.spec import input_key, model_limits
 from shared.storage import Storage, StoredObject
 
 
@@ -43,22 +44,26 @@ class Intake:
         catalog: Catalog,
         *,
         storage: Callable[[], Storage],
+        plans: Plans,
+        prices: Prices,
         networks: Sequence[Network] = (),
     ) -> None:
         self._backlog = backlog
         self._catalog = catalog
         self._storage = storage
+        self._plans = plans
+        self._prices = prices
         self._networks = networks
 
-    def submit(self, order: Order, *, account: Account, price: int, idempotency_key: str | None = None) -> Receipt:
+    def submit(self, order: Order, *, account: Account, idempotency_key: str | None = None) -> Receipt:
         """Accept a job as the caller wrote it. Images that came along are judged and stored first.
 
-        `price` is in millicredits; accounts that were never given credits pay nothing.
+        Accounts that were never given credits pay nothing.
 
         Raises `InvalidField` for a name that the catalog lacks, assets that do not go with the model, a size the model
-        does not draw, an image that is none or a URL we do not call, `Forbidden` for what the account's plan rules out,
-        `StorageUnavailable`, and what `Backlog.submit` raises. The request is hashed before seeds are drawn, so that a
-        repeat is known as one.
+        does not draw, an image that is none or a URL we do not call, `PlanLimit` or `Forbidden` for what the
+        account's plan rules out, `StorageUnavailable`, and what `Backlog.submit` raises. The request is hashed before
+        seeds are drawn, so that a repeat is known as one.
         """
         idempotency = Idempotency(idempotency_key, _digest(order.submission)) if idempotency_key else None
         if order.submission.spec.remote_inputs():
@@ -69,7 +74,7 @@ class Intake:
         model = self._catalog.model(spec.model)
         model_limits(spec, max_pixels=model.max_pixels)
         check_abilities(spec, model)
-        _check_plan(spec, account)
+        submission = self._plans.of(account.plan).fit(replace(submission, spec=spec))
         self._check_urls(order)
         handle = new_handle()
         spec = spec.with_images(self._store(order.inputs, handle)).with_seeds()
@@ -78,7 +83,7 @@ class Intake:
                 replace(submission, spec=spec),
                 account=account.id,
                 pool=self._pool(submission, model.name, own=account.pool),
-                price=price,
+                price=self._prices.of(submission),
                 idempotency=idempotency,
                 handle=handle,
             )
@@ -177,12 +182,6 @@ class Intake:
     def _forget_inputs(self, order: Order, handle: str) -> None:
         if order.inputs:
             self._storage().delete_prefix(f"inputs/{handle}")
-
-
-def _check_plan(spec: JobSpec, account: Account) -> None:
-    plan = PLANS.get(account.plan)
-    if spec.safety == "off" and plan is not None and not plan.safety_off:
-        raise Forbidden("The account's plan does not let the safety checker be turned off.")
 
 
 def merge_pages(pages: Sequence[tuple[list[Job], int | None]], *, limit: int) -> tuple[list[Job], int | None]:

@@ -1,7 +1,7 @@
 """How often a key may call, and how often a client may try to log in.
 
-Requests are counted per key in a sliding window that all processes share through Redis, by Flask-Limiter. A plan's
-limits are settings; routes that need no key (health, documentation, signed links) are not counted.
+Requests are counted per key in a sliding window that all processes share through Redis, by Flask-Limiter. Each plan
+has its limit; routes that need no key (health, documentation, signed links) are not counted.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 """
@@ -21,6 +21,7 @@ from shared.api_keys import digest_of
 from shared.backlog.scripts import OUTAGES
 from shared.errors import RateLimited, TooManyLogins
 from shared.keys import rate_prefix
+from shared.plans import Plans
 from shared.settings import Settings
 
 #: Weighs the window before by how much of it still counts, so no burst fits in where two windows meet.
@@ -33,8 +34,8 @@ log = structlog.get_logger(__name__)
 class Limits:
     """Counts requests and logins. Connects to nothing before it is used."""
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
-        self._plans = dict(settings.rate_limits)
+    def __init__(self, settings: Settings, redis: Redis, *, plans: Plans) -> None:
+        self._plans = plans
         self._logins = parse_many(settings.login_limit) if settings.login_limit else []
         # The URI says only which client it is; where the server is, the pool knows.
         options: dict[str, Any] = {"connection_pool": redis.connection_pool, "key_prefix": rate_prefix()}
@@ -68,7 +69,8 @@ class Limits:
 
     def _of_caller(self) -> str:
         account: Account | None = g.get(_ACCOUNT)  # None: the limiter looks ahead, before anybody has said who calls
-        return "" if account is None else self._plans.get(account.plan, "")
+        plan = None if account is None else self._plans.get(account.plan)
+        return "" if plan is None else plan.rate_limit
 
     def _seconds_left(self) -> int:
         current = self._limiter.current_limit

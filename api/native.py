@@ -20,7 +20,6 @@ from api.streams import MIMETYPE, has_seen_the_end, read_event_id, stream
 from shared.dialects.links import SUFFIXES
 from shared.dialects.native import render_job, render_links, rfc3339
 from shared.job import Job, Status
-from shared.ledger import image_price
 from shared.order import Order
 from shared.schedulers import SCHEDULERS
 
@@ -49,7 +48,6 @@ def submit(order: Order, headers: dict[str, Any]) -> Response:
     receipt = services().intake.submit(
         order,
         account=current_account(),
-        price=image_price(order.submission.spec),
         idempotency_key=headers.get("idempotency_key"),
     )
     urls = render_links(receipt.uid, request_links())

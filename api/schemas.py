@@ -29,7 +29,7 @@ from api.fields import (
     between,
     multiple_of,
 )
-from shared.job import DEFAULT_WEBHOOK_EVENTS, WEBHOOK_EVENTS, Status, Submission
+from shared.job import DEFAULT_WEBHOOK_EVENTS, PRIORITIES, WEBHOOK_EVENTS, Status, Submission
 from shared.order import Order, named
 from shared.schedulers import ALGORITHM_TYPES, SCHEDULERS
 from shared.spec import (
@@ -48,7 +48,6 @@ MAX_WEBHOOK_URL_CHARACTERS: Final = 2048
 MAX_TRACK_ID_CHARACTERS: Final = 255
 
 _DEFAULTS: Final = {f.name: f.default for f in dataclass_fields(JobSpec) if f.default is not MISSING}
-PRIORITIES: Final = ("high", "normal", "low")
 LONGEST_DEADLINE_S: Final = 30 * 86400
 _SECONDS: Final = validate.Range(
     min=1, max=LONGEST_DEADLINE_S, error=f"must lie between 1 and {LONGEST_DEADLINE_S:,} seconds"
@@ -255,19 +254,20 @@ class JobRequest(Request):
         allow_none=True,
         validate=Known(PRIORITIES),
         metadata={
-            "description": "Higher classes go first; a lower one is never passed over for ever.",
-            "default": "normal",
+            "description": "Higher classes go first; a lower one is never passed over for ever. Null: the plan's.",
         },
     )
     start_deadline_s = Number(
         allow_none=True,
         validate=_SECONDS,
-        metadata={"description": "Seconds in which the job must have started; else it expires."},
+        metadata={
+            "description": "Seconds in which the job must have started; else it expires. Null: the plan's, if any."
+        },
     )
     run_deadline_s = Number(
         allow_none=True,
         validate=_SECONDS,
-        metadata={"description": "Seconds that the job may run; then it expires."},
+        metadata={"description": "Seconds that the job may run; then it expires. Null: the plan's, if any."},
     )
 
     @pre_load
@@ -295,7 +295,7 @@ class JobRequest(Request):
         submission = Submission(
             spec=JobSpec(**{**given, **names}, controlnets=controlnets),
             track_id=data.get("track_id"),
-            priority=data.get("priority") or "normal",
+            priority=data.get("priority"),
             start_deadline_s=data.get("start_deadline_s"),
             run_deadline_s=data.get("run_deadline_s"),
             webhook_url=data.get("webhook_url"),

@@ -14,6 +14,8 @@ from shared.backlog import Backlog
 from shared.catalog import Catalog
 from shared.celery_app import Bell, CeleryBell, make_celery
 from shared.deliveries import Deliveries
+from shared.ledger import Prices
+from shared.plans import Plans
 from shared.redis_client import connect, signing_secret
 from shared.sessions import Sessions
 from shared.settings import Settings
@@ -32,8 +34,10 @@ class Services:
         self.settings = settings
         self.catalog = Catalog.load(settings)
         self.backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
-        self.accounts = Accounts(redis)
-        self.limits = Limits(settings, redis)
+        self.plans = Plans.load(settings)
+        self.prices = Prices.load(settings)
+        self.accounts = Accounts(redis, plans=self.plans)
+        self.limits = Limits(settings, redis, plans=self.plans)
         self.deliveries = Deliveries(redis, bell)
         self.hub = EventHub(redis, capacity=max(1, settings.web_threads * 3 // 4))
         self._redis = redis
@@ -59,7 +63,14 @@ class Services:
     @cached_property
     def intake(self) -> Intake:
         """Submits, reads and cancels."""
-        return Intake(self.backlog, self.catalog, storage=lambda: self.storage, networks=self.settings.outbound_allow)
+        return Intake(
+            self.backlog,
+            self.catalog,
+            storage=lambda: self.storage,
+            plans=self.plans,
+            prices=self.prices,
+            networks=self.settings.outbound_allow,
+        )
 
 
 def install(services: Services, extensions: dict[str, object]) -> None:

@@ -12,8 +12,12 @@ from redis import Redis
 
 from shared.api_keys import KEY_MARK, USUAL_SCOPES, ApiKeys, Scope, ScopeMissing, digest_of, prefix_of, read_scopes
 from shared.backlog.scripts import Script
+from shared.books import Books
 from shared.errors import Forbidden, Unauthorized
 from shared.keys import account_key, client_token_key, demo_key, names_key
+from shared.ledger import MILLICREDITS
+from shared.plans import Plans
+from shared.settings import Settings
 
 #: A key's last use is noted at most so often.
 NOTE_USE_EVERY_MS: Final = 60_000
@@ -35,23 +39,6 @@ class NoDemo(Forbidden):
     """Demo clients are not allowed here."""
 
     code = "no_demo"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an account may do."""
-
-    weight: int
-    max_waiting: int
-    max_running: int
-    #: May have pictures drawn without the safety checker.
-    safety_off: bool = True
-
-
-PLANS: Final[dict[str, Plan]] = {
-    "free": Plan(weight=1, max_waiting=100, max_running=2, safety_off=False),
-    "paid": Plan(weight=4, max_waiting=1_000_000, max_running=1_000),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +91,9 @@ class Credentials:
 class Accounts:
     """Reads and writes accounts and keys."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, plans: Plans | None = None) -> None:
         self._redis = redis
+        self._plans = plans or Plans.load(Settings())
         self._open = Script("open_key", prelude=False)
 
     def create_key(
@@ -131,7 +119,7 @@ class Accounts:
         """
         account = self._find_or_create(name, plan=plan, pool=pool)
         if credits_ is not None:
-            self._redis.hincrby(account_key(account.id), "balance", credits_ * 1000)
+            Books(self._redis).grant(account.id, credits_ * MILLICREDITS)
         client_token, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
         scopes = tuple(scopes)
         key = ApiKeys(self._redis).make(
@@ -231,7 +219,7 @@ class Accounts:
         if found is not None:
             return self.get(_text(found))
         account = str(self._redis.incr(account_key("last")))
-        limits = PLANS[plan]
+        limits = self._plans.of(plan)
         self._redis.hset(
             account_key(account),
             mapping={

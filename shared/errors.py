@@ -6,6 +6,7 @@
     │   │   ├── MissingField
     │   │   ├── UnknownField
     │   │   ├── PromptTooLong
+    │   │   ├── PlanLimit             (plans)
     │   │   └── ImageUnreachable      (inputs)
     │   ├── MalformedBody
     │   ├── BodyTooLarge
@@ -17,6 +18,7 @@
     │   │   ├── LinkInvalid           (storage)
     │   │   ├── LinkExpired           (storage)
     │   │   ├── NoDemo                (accounts)
+    │   │   ├── UnknownPlan           (plans)
     │   │   └── ScopeMissing          (api_keys)
     │   ├── JobNotFound
     │   │   ├── JobGone               past its retention
@@ -26,6 +28,7 @@
     │   ├── UnknownAccount            (webhook_secrets)
     │   ├── ImageNotFound
     │   ├── KeyNotFound               (api_keys)
+    │   ├── TooLittle                 (books)
     │   ├── NotFinished
     │   ├── IdempotencyConflict
     │   ├── TooManyWaiting

@@ -30,6 +30,8 @@ TERMINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, 
 DEFAULT_WEBHOOK_EVENTS: Final = tuple(str(s) for s in Status if s in TERMINAL)
 #: What a caller may be told while a job is on its way: best effort, and not once the job has ended.
 PASSING_WEBHOOK_EVENTS: Final = ("queued", "started", "progress")
+#: The classes of jobs: higher ones go first.
+PRIORITIES: Final = ("high", "normal", "low")
 WEBHOOK_EVENTS: Final = (*PASSING_WEBHOOK_EVENTS, *DEFAULT_WEBHOOK_EVENTS)
 
 
@@ -42,8 +44,8 @@ class Submission:
     track_id: str | int | None = None
     webhook_url: str | None = None
     webhook_events: tuple[str, ...] = DEFAULT_WEBHOOK_EVENTS
-    #: A priority class: high, normal or low.
-    priority: str = "normal"
+    #: One of `PRIORITIES`; None: the plan's.
+    priority: str | None = None
     #: Seconds until the job must have started, and for which it may run; else it expires.
     start_deadline_s: float | None = None
     run_deadline_s: float | None = None
@@ -90,15 +92,17 @@ class Submission:
                 data[name] = tuple(data[name])
         if "options" in data:
             data["options"] = tuple((name, value) for name, value in data["options"])
-        return cls(**{**data, "spec": JobSpec.from_dict(data["spec"])})
+        return cls(**{"priority": _USUAL_PRIORITY, **data, "spec": JobSpec.from_dict(data["spec"])})
 
 
+#: What records leave out: by then a job has its priority.
+_USUAL_PRIORITY: Final = "normal"
 _SUBMISSION_DEFAULTS: Final = {
     "dialect": "native",
     "track_id": None,
     "webhook_url": None,
     "webhook_events": DEFAULT_WEBHOOK_EVENTS,
-    "priority": "normal",
+    "priority": _USUAL_PRIORITY,
     "start_deadline_s": None,
     "run_deadline_s": None,
     "options": (),

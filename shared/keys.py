@@ -161,3 +161,8 @@ def gates_key() -> str:
 def pool_key(pool: str) -> str:
     """Hash: a pool's virtual times, whether it or a lane of it is paused or draining, and how fast its lanes are."""
     return f"{PREFIX}lane:{pool}"
+
+
+def usage_key(account: str, day: int) -> str:
+    """Hash: what an account used on a day (UTC, counted from 1970-01-01)."""
+    return f"{PREFIX}u:{account}:{day}"

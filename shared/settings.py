@@ -54,7 +54,9 @@ class Settings:
     batch_images: int = 16
     stall_s: int = 600
 
-    rate_limits: tuple[tuple[str, str], ...] = (("free", "10/second;600/minute"), ("paid", "1000/second"))
+    plans_file: Path | None = None
+    prices_file: Path | None = None
+    rate_limits: tuple[tuple[str, str], ...] = ()
     login_limit: str = "10/minute"
     proxy_hops: int = 0
 
@@ -175,7 +177,8 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _rate(text: str) -> str:
+def read_rate(text: str) -> str:
+    """Return limits such as 10/second+600/minute as the limiter reads them, '' for off; `ValueError` for others."""
     if text.lower() == "off":
         return ""
     # Not with ; as the library has it, which would end a line in a file that a shell reads.
@@ -187,7 +190,7 @@ def _rate(text: str) -> str:
 
 def _rates(text: str) -> tuple[tuple[str, str], ...]:
     pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
-    return tuple((plan.strip(), _rate(limits.strip())) for plan, _, limits in pairs)
+    return tuple((plan.strip(), read_rate(limits.strip())) for plan, _, limits in pairs)
 
 
 def _path(text: str) -> Path:
@@ -235,8 +238,10 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "batch_jobs": ("BATCH_JOBS", _integer(1, 64)),
     "batch_images": ("BATCH_IMAGES", _integer(1, 256)),
     "stall_s": ("STALL_S", _integer(10, 86400)),
+    "plans_file": ("PLANS_FILE", _path),
+    "prices_file": ("PRICES_FILE", _path),
     "rate_limits": ("RATE_LIMITS", _rates),
-    "login_limit": ("LOGIN_LIMIT", _rate),
+    "login_limit": ("LOGIN_LIMIT", read_rate),
     "proxy_hops": ("PROXY_HOPS", _integer(0, 10)),
     "backlog_limit": ("BACKLOG_LIMIT", _integer(1, 100_000_000)),
     "lease_s": ("LEASE_S", _seconds(1, 600)),

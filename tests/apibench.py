@@ -73,7 +73,7 @@ class ApiBench:
             timings={"generate": 0.5},
             error=error,
         )
-        assert self.backlog.finish(NODE, lease, status, result, charge=0)
+        assert self.backlog.finish(NODE, lease, status, result)
 
     def draw(self, status=Status.SUCCEEDED, error=None) -> None:
         """Let a worker do the next job."""

@@ -66,7 +66,7 @@ class LiveApi:
         return lease
 
     def finish(self, lease, status=Status.SUCCEEDED) -> None:
-        assert self.backlog.finish(NODE, lease, status, Result(), charge=0)
+        assert self.backlog.finish(NODE, lease, status, Result())
 
     @contextmanager
     def follow(self, uid, last_event_id=None) -> Iterator["Events"]:

@@ -42,8 +42,6 @@ WAITING_AT_MOST: Final = 16
 STORE_PATIENCE_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 4.0
-#: More than any job costs; the backlog charges the job's own price at most.
-FULL_PRICE: Final = 2**53
 
 log = structlog.get_logger(__name__)
 
@@ -232,11 +230,10 @@ class Delivery:
         self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)
 
     def _finish(self, job: Held, status: Status, result: Result) -> bool:
-        charge = FULL_PRICE if status is Status.SUCCEEDED else 0
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return self._backlog.finish(self._node, job.lease, status, result, charge=charge)
+                return self._backlog.finish(self._node, job.lease, status, result)
             except BacklogUnavailable:
                 log.warning("delivery.finish_again", uid=job.lease.uid, in_s=pause)
                 self._pause(pause, job)

@@ -129,7 +129,7 @@ class Backlog:
             secrets.token_hex(16),
             account,
             lane,
-            BANDS[submission.priority],
+            BANDS[submission.priority or "normal"],
             spec.batch_key(),
             spec.num_images,
             spec.work(),
@@ -325,9 +325,15 @@ class Backlog:
         answer = self._run("preview", node, lease.uid, lease.fence, preview.to_json(), PREVIEWS_KEPT)
         return bool(answer == "ok")
 
-    def finish(self, node: str, lease: Lease, status: Status, result: Result, *, charge: int = 0) -> bool:
-        """End a job this node holds and settle `charge` millicredits. False: fenced off, the result is void."""
-        state, woken, *entry = self._run("finish", node, lease.uid, lease.fence, str(status), result.to_json(), charge)
+    def finish(self, node: str, lease: Lease, status: Status, result: Result) -> bool:
+        """End a job this node holds; of one that succeeded its delivered images are settled, all else is refunded.
+
+        False: fenced off, the result is void.
+        """
+        images = len(result.artifacts)
+        steps = images * lease.submission.spec.steps_used
+        told = (str(status), result.to_json(), images, steps)
+        state, woken, *entry = self._run("finish", node, lease.uid, lease.fence, *told)
         self._ring(woken, entry)
         return bool(state != "fenced")
 

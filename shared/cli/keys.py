@@ -14,12 +14,13 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from shared.accounts import PLANS, Accounts, Credentials
+from shared.accounts import Accounts, Credentials
 from shared.api_keys import USUAL_SCOPES, ApiKeys, KeyInfo, Scope, read_scopes, write_scopes
 from shared.cli.access import data_dir_option
 from shared.cli.direct import direct_settings
 from shared.cli.moments import Moment, date_text
 from shared.errors import BacklogUnavailable, OutboundRefused
+from shared.plans import Plans
 from shared.redis_client import connect
 from shared.safe_http import check_url
 from shared.settings import Settings
@@ -55,7 +56,9 @@ class Scopes(click.ParamType[tuple[Scope, ...]]):
     help=f"What the key may do, of {', '.join(Scope)}.",
 )
 @click.option("--expires", "expires_ms", type=Moment(), metavar="WHEN", help="90d, 12h, 2027-01-31.  [default: never]")
-@click.option("--plan", type=click.Choice(list(PLANS)), default="paid", show_default=True, help="For a new account.")
+@click.option(
+    "--plan", default="paid", show_default=True, help="For a new account; `darkroom accounts plans` lists them."
+)
 @click.option("--credits", "credits_", type=click.IntRange(min=0), help="Add credits. Without any: not metered.")
 @click.option("--notify", "notify_url", default="", metavar="URL", help="Where OpenSourceAIs' callbacks go.")
 @click.option("--upload", "upload_url", default="", metavar="URL", help="Where OpenSourceAIs' pictures are sent.")
@@ -68,10 +71,15 @@ def create(*, as_json: bool, data_dir: Path | None, **options: Any) -> None:
     The key and the secret are shown now and never again.
     """
     settings = direct_settings(data_dir)
+    plans = Plans.load(settings)
+    if options["plan"] not in plans:
+        raise click.BadParameter(
+            f"there is no plan {options['plan']!r}; known: {', '.join(plans)}", param_hint="--plan"
+        )
     for option in ("notify_url", "upload_url"):
         _check_callback(options[option], settings)
     with _redis(settings) as redis:
-        made = Accounts(redis).create_key(**options)
+        made = Accounts(redis, plans=plans).create_key(**options)
     click.echo(json.dumps(asdict(made), indent=2) if as_json else _as_text(made))
 
 

@@ -33,7 +33,6 @@ from shared.dialects.samplers import STABILITY
 from shared.errors import DarkroomError, InvalidField, MissingField
 from shared.inputs import Inline, check_image
 from shared.job import Job, Status, Submission
-from shared.ledger import success_price
 from shared.order import Order, named
 from shared.spec import CLIP_GUIDANCE_PRESETS, JobSpec
 from shared.styles import STYLES
@@ -88,11 +87,6 @@ def failure(message: str) -> Reply:
 def key(call: Call) -> str:
     """Return the key: of the two header names in the documentation, `Authorization` wins."""
     return call.bearer() or call.headers.get("authentication", "").removeprefix("Bearer ").strip()
-
-
-def price(submission: Submission) -> int:
-    """Return what a success costs."""
-    return success_price(submission.spec)
 
 
 def _common(reader: Reader) -> dict[str, Any]:
@@ -177,6 +171,5 @@ DIALECT: Final = Dialect(
     key=key,
     render_error=render_error,
     render_webhook=_webhook,
-    price=price,
     manual=schema.MANUAL,
 )

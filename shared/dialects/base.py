@@ -16,7 +16,7 @@ from shared.api_keys import Scope
 from shared.dialects.links import Links
 from shared.dialects.pages import Manual, Page
 from shared.errors import DarkroomError, JobNotFound, MalformedBody
-from shared.job import Artifact, Job, Submission
+from shared.job import Artifact, Job
 from shared.order import Order
 
 
@@ -193,8 +193,6 @@ class Dialect:
     key: Callable[[Call], str]
     render_error: Callable[[DarkroomError, Call], Reply]
     render_webhook: Callable[[Job, Links], dict[str, Any]]
-    #: What a job costs, in millicredits.
-    price: Callable[[Submission], int]
     #: What the OpenAPI document says of it as a whole; of each route its `page` does.
     manual: Manual
     #: The calls that tell of a job's end, in their order, where one webhook is not what the provider sends.

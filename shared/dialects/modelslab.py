@@ -39,7 +39,6 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.job import Job, Status, Submission
-from shared.ledger import image_price
 from shared.order import Order
 from shared.spec import JobSpec
 
@@ -117,11 +116,6 @@ def render_error(error: DarkroomError, call: Call) -> Reply:
     return Reply(body=body, status=status)
 
 
-def price(submission: Submission) -> int:
-    """Return what a job costs."""
-    return image_price(submission.spec)
-
-
 def _read_track_id(reader: Reader) -> str | int | None:
     value = reader.raw("track_id")
     if isinstance(value, int) and not isinstance(value, bool) and len(str(value)) <= MAX_NAME_CHARS:
@@ -190,6 +184,5 @@ DIALECT: Final = Dialect(
     key=server.key,
     render_error=render_error,
     render_webhook=answers.webhook,
-    price=price,
     manual=pages.MANUAL,
 )

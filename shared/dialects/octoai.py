@@ -14,7 +14,6 @@ from shared.dialects.links import Links
 from shared.dialects.native import render_webhook
 from shared.dialects.octoai_request import NAME, is_async, parse, parse_controlnet
 from shared.dialects.octoai_schema import MANUAL, POLL_PAGE, RESPONSE_PAGE, SUBMIT_PAGE, schema
-from shared.dialects.samplers import OCTOAI, OCTOAI_PREMIUM
 from shared.errors import (
     BacklogFull,
     DarkroomError,
@@ -24,8 +23,7 @@ from shared.errors import (
     MissingField,
     NotFinished,
 )
-from shared.job import Artifact, Job, Status, Submission
-from shared.ledger import image_price
+from shared.job import Artifact, Job, Status
 from shared.spec import JobSpec
 
 #: JobSpec's names -> OctoAI's, for errors that are found after parsing.
@@ -39,7 +37,6 @@ FIELDS: Final = {
     "controlnets": "controlnet",
     "controlnets.0.image": "controlnet_image",
 }
-PREMIUM_SCHEDULERS: Final = frozenset(OCTOAI[name]["scheduler"] for name in OCTOAI_PREMIUM)
 #: How a polled job stands; a job that ended without images is completed too, and its answer says why.
 PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
 #: How a job ended -> the status of its answer, where it gave no images.
@@ -91,12 +88,6 @@ def render_error(error: DarkroomError, _call: Call) -> Reply:
         return _fault(None, error.message, "jsondecode")
     status = 503 if isinstance(error, BacklogFull) else error.http_status
     return Reply(status=status, body={"message": error.message})
-
-
-def price(submission: Submission) -> int:
-    """Return what a job costs; premium samplers twice as much."""
-    spec = submission.spec
-    return image_price(spec, premium=spec.scheduler in PREMIUM_SCHEDULERS)
 
 
 def find(call: Call) -> Ticket:
@@ -189,6 +180,5 @@ DIALECT: Final = Dialect(
     key=Call.bearer,
     render_error=render_error,
     render_webhook=_webhook,
-    price=price,
     manual=MANUAL,
 )

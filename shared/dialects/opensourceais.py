@@ -22,8 +22,6 @@ from shared.errors import (
     TooManyLogins,
     Unauthorized,
 )
-from shared.job import Submission
-from shared.ledger import image_price
 from shared.sessions import SESSION_S
 
 #: The provider's document, served as it stands.
@@ -115,11 +113,6 @@ def key(call: Call) -> str:
     return call.bearer()
 
 
-def price(submission: Submission) -> int:
-    """Return what a job costs: by its size and steps, times its pictures."""
-    return image_price(submission.spec)
-
-
 def _session(token: str, session: str) -> Reply:
     data = {"token": token, "authToken": session, "duration": f"{SESSION_S // 3600}h"}
     return Reply(status=201, body={"data": data})
@@ -176,7 +169,6 @@ DIALECT: Final = Dialect(
     key=key,
     render_error=render_error,
     render_webhook=answers.render_closing,
-    price=price,
     callbacks=answers.callbacks,
     manual=pages.MANUAL,
 )

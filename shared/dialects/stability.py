@@ -41,7 +41,6 @@ from shared.errors import (
 )
 from shared.inputs import Inline
 from shared.job import Job, Status, Submission
-from shared.ledger import image_price
 from shared.order import Order, named
 from shared.spec import JobSpec
 
@@ -147,11 +146,6 @@ def balance(call: Call, desk: Desk) -> Reply:
     return Reply(body={"credits": UNMETERED_CREDITS if found is None else found / MILLICREDITS})
 
 
-def price(submission: Submission) -> int:
-    """Return what a job costs."""
-    return image_price(submission.spec)
-
-
 def _common(reader: Reader) -> dict[str, Any]:
     preset = fields.word(reader, "clip_guidance_preset")
     sampler = fields.word(reader, "sampler") or AUTOMATIC_SAMPLERS[preset != "NONE"]
@@ -241,6 +235,5 @@ DIALECT: Final = Dialect(
     key=Call.bearer,
     render_error=render_error,
     render_webhook=_webhook,
-    price=price,
     manual=pages.MANUAL,
 )

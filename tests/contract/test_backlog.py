@@ -210,7 +210,7 @@ class TestLostReplies:
         bench.hello()
         (lease,) = bench.claim()
         self.repeat(bench, "finish")
-        assert bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE, charge=300)
+        assert bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE)
         assert bench.counters() == {"waiting": 0, "running": 0, "balance": 700, "reserved": 0}
 
     def test_cancel_refunds_once(self, bench):
@@ -318,7 +318,7 @@ class TestLimits:
             bench.submit(price=600)
         bench.hello()
         (lease,) = bench.claim()
-        bench.backlog.finish(NODE, lease, Status.FAILED, Result(), charge=0)
+        bench.backlog.finish(NODE, lease, Status.FAILED, Result())
         assert bench.counters() == {"waiting": 0, "running": 0, "balance": 1000, "reserved": 0}
         assert bench.read(uid).status is Status.FAILED
 

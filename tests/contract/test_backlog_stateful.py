@@ -12,13 +12,14 @@ from shared.accounts import Accounts
 from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog, Gate, Operations
 from shared.celery_app import SilentBell
 from shared.errors import InsufficientCredits, NotFailed, PoolDraining
-from shared.job import WEBHOOK_EVENTS, Preview, Result, Status, Submission
+from shared.job import WEBHOOK_EVENTS, Artifact, Preview, Result, Status, Submission
 from shared.spec import JobSpec
 
 NODES = ("a@h", "b@h")
 COURIER = "c@h"
 MODELS = ("demo", "other")
 TERMINAL = {"succeeded", "failed", "cancelled", "expired"}
+ARTIFACT = Artifact(key="results/x/1/0.png", seed=1, width=64, height=64, content_type="image/png", bytes=9)
 nodes = st.sampled_from(NODES)
 
 
@@ -180,16 +181,17 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(
         node=nodes,
         status=st.sampled_from((Status.SUCCEEDED, Status.FAILED)),
-        charge=st.integers(0, 900),
+        delivered=st.integers(0, 4),
         twice=st.booleans(),
     )
-    def finish(self, node, status, charge, twice):
+    def finish(self, node, status, delivered, twice):
         if not self.leases[node]:
             return
         lease = self.leases[node].pop(0)
         held = self.current(node, lease)
+        result = Result(artifacts=(ARTIFACT,) * min(delivered, lease.submission.spec.num_images))
         for _ in range(1 + twice):
-            assert self.backlog.finish(node, lease, status, Result(), charge=charge) is held
+            assert self.backlog.finish(node, lease, status, result) is held
 
     @rule(node=nodes, fresh=st.booleans())
     def die(self, node, fresh):

@@ -66,7 +66,7 @@ class Bench:
         receipt = self.backlog.submit(submission, account=self.credentials.account, pool="default")
         self.backlog.hello(NODE, "1", pool="default", models=["demo"])
         (lease,) = self.backlog.claim(NODE, max_jobs=1, max_images=1).leases
-        self.backlog.finish(NODE, lease, status, self.result(receipt.handle, status), charge=0)
+        self.backlog.finish(NODE, lease, status, self.result(receipt.handle, status))
         return receipt.uid, f"{receipt.uid}:1"
 
     def result(self, handle, status):

@@ -44,7 +44,7 @@ class Bench:
         self.backlog.submit(submission, account=self.account, pool="default")
         self.backlog.hello("worker@host", "1", pool="default", models=["demo"])
         (lease,) = self.backlog.claim("worker@host", max_jobs=1, max_images=1).leases
-        self.backlog.finish("worker@host", lease, Status.SUCCEEDED, Result(), charge=0)
+        self.backlog.finish("worker@host", lease, Status.SUCCEEDED, Result())
         return f"{lease.uid}:1"
 
     def let_time_pass(self, entry: str) -> None:

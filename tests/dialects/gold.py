@@ -13,7 +13,12 @@ from shared.accounts import Account
 from shared.dialects.base import Call, Dialect, Submit
 from shared.dialects.links import Links
 from shared.job import Artifact, Job, Result, Status
+from shared.ledger import Prices
+from shared.settings import Settings
 from shared.storage import SignedLink
+
+#: As they are shipped.
+PRICES = Prices.load(Settings())
 
 ACCOUNT = Account("1", "alice", "paid", "default", ())
 HANDLE = "0123456789abcdef0123456789abcdef"
@@ -47,7 +52,7 @@ def replay(dialect: Dialect, request: dict) -> dict:
         "options": dict(order.submission.options),
         "ignored": list(order.submission.ignored),
         "wait": str(route.wait(call)),
-        "price": dialect.price(order.submission),
+        "price": PRICES.of(order.submission),
         "response": {
             "status": reply.status,
             "headers": dict(reply.headers),

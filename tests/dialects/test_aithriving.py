@@ -7,10 +7,11 @@ import json
 import pytest
 from PIL import Image
 
-from shared.ledger import success_price
+from shared.job import Submission
 from shared.spec import CLIP_GUIDANCE_PRESETS, JobSpec
 from shared.styles import STYLES
 from tests.apibench import png
+from tests.dialects.gold import PRICES
 
 TEXT, IMAGE, INPAINT = "/api/generate/basic/textToImage", "/api/generate/basic/imageToImage", "/api/edit/inpaint"
 PLAIN = {"prompt": "A lighthouse on a cliff", "width": 320, "height": 320}
@@ -177,4 +178,5 @@ def test_a_body_that_is_none_is_a_failure(bench, body):
     [((320, 320), 10, 400), ((512, 512), 30, 400), ((1024, 1024), 30, 1600), ((1536, 1536), 50, 2000)],
 )
 def test_prices(size, steps, price):
-    assert success_price(JobSpec(prompt="x", width=size[0], height=size[1], num_inference_steps=steps)) == price
+    spec = JobSpec(prompt="x", width=size[0], height=size[1], num_inference_steps=steps)
+    assert PRICES.of(Submission(spec=spec, dialect="aithriving")) == price

@@ -15,10 +15,11 @@ from redis.retry import Retry
 
 from shared.dialects import opensourceais
 from shared.errors import JobGone, TaskNotAvailable
-from shared.ledger import image_price
+from shared.job import Submission
 from shared.spec import JobSpec
 from tests.apibench import png
 from tests.dialects import rig
+from tests.dialects.gold import PRICES
 from tests.services import Reply, free_port, receiver, wait_until
 
 LOGIN, DEMO = "/api/v1/public/client/login", "/api/v1/public/client/demo"
@@ -354,7 +355,7 @@ def test_credits_are_taken_by_size_steps_and_pictures(bench):
 )
 def test_prices(side, steps, cimg, price):
     spec = JobSpec(prompt="x", width=side, height=side, num_inference_steps=steps, num_images=cimg)
-    assert image_price(spec) == price
+    assert PRICES.of(Submission(spec=spec, dialect="opensourceais")) == price
 
 
 def test_a_native_job_reads_here_and_the_other_way_round(bench):

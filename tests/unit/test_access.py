@@ -47,7 +47,9 @@ def bench(tmp_path):
 
 @pytest.fixture
 def limited(tmp_path):
-    made = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path, rate_limits=(("paid", "2/hour"),))
+    made = ApiBench(
+        fakeredis.FakeRedis(decode_responses=True), tmp_path, rate_limits=(("paid", "2/hour"), ("free", ""))
+    )
     yield made
     made.parts.hub.close()
 

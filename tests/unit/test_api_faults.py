@@ -9,7 +9,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.accounts import PLANS, Account
+from shared.accounts import Account
 from shared.api_keys import Scope
 from tests.apibench import ApiBench
 from tests.services import free_port
@@ -149,7 +149,7 @@ def test_a_full_backlog(tmp_path):
 def test_too_many_waiting(bench):
     account = bench.credentials.account
     bench.redis.hset(f"{{dr}}:a:{account}", "max_waiting", 1)
-    assert PLANS["paid"].max_waiting > 1
+    assert bench.parts.plans["paid"].max_waiting > 1
     bench.submit()
 
     answer = bench.post("/v1/jobs", {"prompt": "x"})

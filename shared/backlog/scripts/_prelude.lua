@@ -12,6 +12,8 @@ local WAKE_DEADLINE_MS = 1000
 local DEAD_MS = 6000
 local LOST_LIMIT = 3
 local EVENTS_KEPT = 100000
+-- How long it is known what an account used on a day.
+local USAGE_S = 400 * 86400
 -- Jobs whose images have still to be fetched wait here, for couriers.
 local INGEST_LANE = 'ingest/fetch'
 local HOOK_LETTER = {
@@ -146,8 +148,18 @@ local function release(uid, account, node, now, woken)
   unpark(account, now, woken)
 end
 
+-- What an account used on a day (UTC): jobs that ended, how many of them succeeded, images, steps, millicredits.
+local function use(account, now, ...)
+  local day = P .. 'u:' .. account .. ':' .. int(math.floor(now / 86400000))
+  local told = {...}
+  for i = 1, #told, 2 do
+    if told[i + 1] ~= 0 then redis.call('HINCRBY', day, told[i], int(told[i + 1])) end
+  end
+  redis.call('EXPIRE', day, USAGE_S)
+end
+
 -- A job's one outcome: record, ledger, event and webhook, all or nothing. It is in no queue and under no lease any more.
-local function conclude(uid, status, result, charge, now)
+local function conclude(uid, status, result, charge, now, images, steps)
   local job = P .. 'j:' .. uid
   local j = redis.call('HMGET', job, 'account', 'price', 'hooks')
   local account, price = j[1], tonumber(j[2] or 0)
@@ -156,6 +168,9 @@ local function conclude(uid, status, result, charge, now)
     redis.call('HINCRBY', P .. 'a:' .. account, 'balance', int(price - charge))
     redis.call('HINCRBY', P .. 'a:' .. account, 'settled', int(charge))
   end
+  local won = status == 'succeeded'
+  use(account, now, 'jobs', 1, 'succeeded', won and 1 or 0, 'images', won and images or 0, 'steps', won and steps or 0,
+    'millicredits', price > 0 and charge or 0)
   redis.call('ZREM', P .. 'deadline', uid)
   redis.call('ZADD', P .. 'done', int(now), uid)
   local outcome = redis.call('HINCRBY', job, 'outcome', 1)

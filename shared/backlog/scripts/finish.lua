@@ -1,9 +1,10 @@
 -- A worker ends a job it holds. Record, ledger, event and webhook are written together or not at all.
--- ARGV: node, uid, fence, status, result, charge (millicredits)
+-- Settled is the price of the images that were delivered.
+-- ARGV: node, uid, fence, status, result, images delivered, steps run (of all images together)
 -- Returns {'ok' | 'again' | 'fenced', woken nodes, outbox entry or nothing}.
 local node, uid, fence, status = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'fence', 'worker', 'account', 'price', 'started', 'work', 'lane',
-  'mates')
+  'mates', 'images')
 if j[2] ~= fence or j[3] ~= node then return {'fenced', {}} end
 if j[1] == status then return {'again', {}} end
 if j[1] ~= 'running' then return {'fenced', {}} end
@@ -19,5 +20,7 @@ if status == 'succeeded' then
   average('ms/' .. model, math.max(0, now - tonumber(j[6])) / tonumber(j[7]))
   average('mates/' .. model, tonumber(j[9] or 1))
 end
-local charge = math.min(tonumber(ARGV[6]), tonumber(j[5] or 0))
-return {'ok', woken, conclude(uid, status, ARGV[5], charge, now)}
+local images, asked = 0, math.max(1, tonumber(j[10] or 1))
+if status == 'succeeded' then images = math.min(tonumber(ARGV[6]), asked) end
+local charge = math.floor(tonumber(j[5] or 0) * images / asked)
+return {'ok', woken, conclude(uid, status, ARGV[5], charge, now, images, tonumber(ARGV[7]))}
