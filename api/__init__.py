@@ -4,6 +4,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from api import dialects, docs, faults, provider_pages, services, spec, web
+from api.account import account
 from api.health import health
 from api.media import media
 from api.native import jobs, models
@@ -24,7 +25,7 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     parts.limits.install(app)
     faults.install(app)
     api = spec.install(app)
-    for blueprint in (jobs, models, webhooks):
+    for blueprint in (account, jobs, models, webhooks):
         api.register_blueprint(blueprint)
     for plain in (health, media, docs.docs, *dialects.blueprints()):
         app.register_blueprint(plain)

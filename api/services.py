@@ -11,6 +11,7 @@ from api.intake import Intake
 from api.limits import Limits
 from shared.accounts import Accounts
 from shared.backlog import Backlog
+from shared.books import Books
 from shared.catalog import Catalog
 from shared.celery_app import Bell, CeleryBell, make_celery
 from shared.deliveries import Deliveries
@@ -37,6 +38,7 @@ class Services:
         self.plans = Plans.load(settings)
         self.prices = Prices.load(settings)
         self.accounts = Accounts(redis, plans=self.plans)
+        self.books = Books(redis, bell)
         self.limits = Limits(settings, redis, plans=self.plans)
         self.deliveries = Deliveries(redis, bell)
         self.hub = EventHub(redis, capacity=max(1, settings.web_threads * 3 // 4))

@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
+from shared.cli.accounts import accounts
 from shared.cli.demo import demo
+from shared.cli.jobs import jobs
 from shared.cli.keys import keys
 from shared.cli.models import models
 from shared.cli.queue import queue
@@ -34,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (up, submit, keys, models, demo, queue, webhooks):
+for command in (up, submit, jobs, accounts, keys, models, demo, queue, webhooks):
     main.add_command(command)

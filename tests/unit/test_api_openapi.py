@@ -22,6 +22,7 @@ ROUTES = {
     ("/v1/jobs/{uid}/images/{index}", "get"),
     ("/v1/jobs/{uid}/cancel", "post"),
     ("/v1/jobs/{uid}/retry", "post"),
+    ("/v1/account", "get"),
     ("/v1/models", "get"),
     ("/v1/assets", "get"),
     ("/v1/jobs/{uid}/deliveries", "get"),

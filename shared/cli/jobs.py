@@ -1,0 +1,108 @@
+"""`darkroom jobs`: look at jobs, cancel them, run them again."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shared.cli.access import uses_api
+from shared.cli.api import Api, Refused
+from shared.job import Status
+
+COLUMNS: Final = ("uid", "status", "created_at", "track_id", "prompt")
+#: What one request lists at most.
+PAGE: Final = 200
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, cancel them, run them again.
+
+    Exit status: 0 as wished, 1 refused, 2 wrong usage, 3 the service cannot be reached.
+    """
+
+
+@jobs.command()
+@click.option("--status", type=click.Choice([str(status) for status in Status]), help="Only those that stand so.")
+@click.option("--track-id", help="Only those with this reference.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@uses_api
+def ls(api: Api, *, status: str | None, track_id: str | None, limit: int, as_json: bool) -> None:
+    """List your jobs, newest first."""
+    found = _listed(api, limit=limit, status=status, track_id=track_id)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
+    for job in found:
+        told = {**job, "prompt": job["parameters"].get("prompt", "")}
+        table.add_row(*("" if told[name] is None else str(told[name]) for name in COLUMNS))
+    Console().print(table)
+
+
+@jobs.command()
+@click.argument("uid", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@uses_api
+def show(api: Api, *, uid: int, as_json: bool) -> None:
+    """Show the job UID as it stands."""
+    job = api.job(uid)
+    if as_json:
+        click.echo(json.dumps(job, indent=2))
+        return
+    for name, value in job.items():
+        if name != "links" and value not in (None, [], {}):
+            click.echo(f"{name:<13} {value if isinstance(value, str | int) else json.dumps(value)}")
+
+
+@jobs.command()
+@click.argument("uids", type=int, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
+@uses_api
+def cancel(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
+    """Cancel the jobs UIDS; those that have ended stay as they are."""
+    _each(api, uids, "cancel", as_json=as_json)
+
+
+@jobs.command()
+@click.argument("uids", type=int, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
+@uses_api
+def retry(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
+    """Queue the jobs UIDS once more, which failed, were cancelled or expired."""
+    _each(api, uids, "retry", as_json=as_json)
+
+
+def _each(api: Api, uids: Sequence[int], action: str, *, as_json: bool) -> None:
+    """Do it to each job, whatever becomes of the others; exit status 1 where one was refused."""
+    done, refused = [], False
+    for uid in dict.fromkeys(uids):
+        try:
+            job = api.post(f"/v1/jobs/{uid}/{action}")
+        except Refused as error:
+            refused = True
+            click.echo(f"{uid}: {error.message}", err=True)
+            continue
+        done.append(job)
+        if not as_json:
+            click.echo(f"{uid}: {job['status']}")
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+def _listed(api: Api, *, limit: int, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while len(found) < limit:
+        page = api.get("/v1/jobs", limit=min(PAGE, limit - len(found)), cursor=cursor, **query)
+        found += page["data"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    return found
