@@ -6,6 +6,7 @@ import click
 
 from shared.cli.accounts import accounts
 from shared.cli.demo import demo
+from shared.cli.doctor import doctor
 from shared.cli.jobs import jobs
 from shared.cli.keys import keys
 from shared.cli.models import models
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (up, submit, jobs, accounts, keys, models, demo, queue, webhooks):
+for command in (up, doctor, submit, jobs, accounts, keys, models, demo, queue, webhooks):
     main.add_command(command)
