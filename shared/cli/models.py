@@ -1,6 +1,7 @@
-"""`darkroom models`: what there is to draw with."""
+"""`darkroom models`: what there is to draw with; what is added to it, and taken from it."""
 
 import json
+from copy import copy
 
 import click
 from rich.console import Console
@@ -8,14 +9,19 @@ from rich.table import Table
 
 from shared.cli.access import uses_api
 from shared.cli.api import Api
+from shared.cli.catalog import add, rm
 
 
 @click.group()
 def models() -> None:
-    """Look at the models that requests may name."""
+    """Look at the models that requests may name; edit the catalog."""
 
 
-@models.command("list")
+models.add_command(add)
+models.add_command(rm)
+
+
+@models.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @uses_api
 def list_models(api: Api, *, as_json: bool) -> None:
@@ -34,3 +40,9 @@ def list_models(api: Api, *, as_json: bool) -> None:
             entry["description"],
         )
     Console().print(table)
+
+
+# Its name of old, which scripts may use.
+_of_old = copy(list_models)
+_of_old.hidden = True
+models.add_command(_of_old, "list")

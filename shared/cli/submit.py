@@ -18,7 +18,7 @@ from shared.cli.progress import follow, progress_bar
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to save the image; implies --wait."
 )
-@click.option("--model", help="A name from `darkroom models list`.")
+@click.option("--model", help="A name from `darkroom models ls`.")
 @click.option("--negative", "negative_prompt", help="What to keep out of the picture.")
 @click.option("--width", type=int, help="Pixels, a multiple of 8.")
 @click.option("--height", type=int, help="Pixels, a multiple of 8.")

@@ -33,7 +33,13 @@ def test_every_command_is_told_of(command):
     assert re.search(rf"\b{command}\b", pages)
 
 
-@pytest.mark.parametrize("section", sorted(SECTIONS))
+#: Loads the demo model in a process of its own.
+SLOW = {"Models"}
+
+
+@pytest.mark.parametrize(
+    "section", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(SECTIONS)]
+)
 def test_the_examples_work(desk, section):  # noqa: F811
     uid, prefix = str(desk.bench.submit()), ""
     desk.bench.key_of("bob")
