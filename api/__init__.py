@@ -3,7 +3,7 @@
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from api import dialects, docs, faults, provider_pages, services, spec, web
+from api import batches, dialects, docs, faults, provider_pages, services, spec, web
 from api.account import account
 from api.health import health
 from api.media import media
@@ -24,8 +24,9 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     web.install(app, settings)
     parts.limits.install(app)
     faults.install(app)
+    batches.install(app)
     api = spec.install(app)
-    for blueprint in (account, jobs, models, webhooks):
+    for blueprint in (account, jobs, batches.batches, models, webhooks):
         api.register_blueprint(blueprint)
     for plain in (health, media, docs.docs, *dialects.blueprints()):
         app.register_blueprint(plain)

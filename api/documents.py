@@ -204,9 +204,10 @@ class AssetListDocument(Schema):
 class FaultDocument(Schema):
     """One fault of a request."""
 
-    field = _text("The field it lies in.")
+    field = _text("The field it lies in; empty where it lies in none.")
     code = _text("Its stable name.")
     detail = _text("For people.")
+    line = fields.Integer(metadata={"description": "The line of a batch that it lies in, from 1."})
 
 
 class ProblemDocument(Schema):
@@ -219,4 +220,5 @@ class ProblemDocument(Schema):
     code = _text("Stable name; compare this one.", example="invalid_value")
     field = fields.String(metadata={"description": "The field at fault."})
     errors = fields.List(fields.Nested(FaultDocument), metadata={"description": "All faults of the request."})
+    error_count = fields.Integer(metadata={"description": "Faults of a batch in all; `errors` has the first 1,000."})
     request_id = _text("Name it when you report an error.")

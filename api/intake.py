@@ -66,33 +66,54 @@ class Intake:
         seeds are drawn, so that a repeat is known as one.
         """
         idempotency = Idempotency(idempotency_key, _digest(order.submission)) if idempotency_key else None
-        if order.submission.spec.remote_inputs():
-            order = bring_home(order, self._storage())
-        submission = order.submission
-        spec = fitted(submission.spec, self._catalog, account=account.name)
-        check_hints(spec, self._catalog)
-        model = self._catalog.model(spec.model)
-        model_limits(spec, max_pixels=model.max_pixels)
-        check_abilities(spec, model)
-        submission = self._plans.of(account.plan).fit(replace(submission, spec=spec))
-        self._check_urls(order)
+        order = self.checked(order, account=account)
         handle = new_handle()
-        spec = spec.with_images(self._store(order.inputs, handle)).with_seeds()
+        submission = self.stored(order, handle)
         try:
             receipt = self._backlog.submit(
-                replace(submission, spec=spec),
+                submission,
                 account=account.id,
-                pool=self._pool(submission, model.name, own=account.pool),
-                price=self._prices.of(submission),
+                pool=self._pool(submission, submission.spec.model, own=account.pool),
+                price=self.price(submission),
                 idempotency=idempotency,
                 handle=handle,
             )
         except (RequestError, BacklogFull):  # after an outage the job may be there all the same, with its images
-            self._forget_inputs(order, handle)
+            self.forget_inputs(order, handle)
             raise
         if receipt.handle != handle:
-            self._forget_inputs(order, handle)
+            self.forget_inputs(order, handle)
         return receipt
+
+    def checked(self, order: Order, *, account: Account) -> Order:
+        """Return the order with the catalog's own names, and images that lie here brought along.
+
+        Raises what `submit` raises before it stores anything.
+        """
+        if order.submission.spec.remote_inputs():
+            order = bring_home(order, self._storage())
+        spec = fitted(order.submission.spec, self._catalog, account=account.name)
+        check_hints(spec, self._catalog)
+        model = self._catalog.model(spec.model)
+        model_limits(spec, max_pixels=model.max_pixels)
+        check_abilities(spec, model)
+        submission = self._plans.of(account.plan).fit(replace(order.submission, spec=spec))
+        self._check_urls(order)
+        return replace(order, submission=submission)
+
+    def price(self, submission: Submission) -> int:
+        """Return what a checked submission costs an account that is metered, in millicredits."""
+        return self._prices.of(submission)
+
+    def stored(self, order: Order, handle: str) -> Submission:
+        """Judge and store the images that came along with a checked order; return what is submitted, seeds drawn."""
+        spec = order.submission.spec.with_images(self._store(order.inputs, handle)).with_seeds()
+        return replace(order.submission, spec=spec)
+
+    def judge(self, order: Order) -> None:
+        """Raise `InvalidField` for an image that came along and is none; nothing is stored."""
+        for name, data in order.inputs.items():
+            check_image(data, field=name)
 
     def _pool(self, submission: Submission, model: str, *, own: str) -> str:
         return self._backlog.pool_for(model, own=own) if submission.any_pool else own
@@ -179,7 +200,8 @@ class Intake:
             self._storage().put(keys[called], normalized(image), content_type="image/png")
         return keys
 
-    def _forget_inputs(self, order: Order, handle: str) -> None:
+    def forget_inputs(self, order: Order, handle: str) -> None:
+        """Delete what `stored` has stored."""
         if order.inputs:
             self._storage().delete_prefix(f"inputs/{handle}")
 

@@ -6,11 +6,12 @@ from typing import Self, cast
 from flask import current_app
 from redis import Redis
 
+from api.batch_intake import BatchIntake
 from api.events import EventHub
 from api.intake import Intake
 from api.limits import Limits
 from shared.accounts import Accounts
-from shared.backlog import Backlog
+from shared.backlog import Backlog, Batches
 from shared.books import Books
 from shared.catalog import Catalog
 from shared.celery_app import Bell, CeleryBell, make_celery
@@ -35,6 +36,7 @@ class Services:
         self.settings = settings
         self.catalog = Catalog.load(settings)
         self.backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
+        self.batches = Batches(redis, bell, self.backlog, limit=settings.backlog_limit)
         self.plans = Plans.load(settings)
         self.prices = Prices.load(settings)
         self.accounts = Accounts(redis, plans=self.plans)
@@ -73,6 +75,11 @@ class Services:
             prices=self.prices,
             networks=self.settings.outbound_allow,
         )
+
+    @cached_property
+    def batch_intake(self) -> BatchIntake:
+        """Takes batches in."""
+        return BatchIntake(self.intake, self.batches)
 
 
 def install(services: Services, extensions: dict[str, object]) -> None:

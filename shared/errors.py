@@ -23,7 +23,9 @@
     │   ├── JobNotFound
     │   │   ├── JobGone               past its retention
     │   │   └── NotYours              another account's
+    │   ├── BatchNotFound
     │   ├── NotFailed
+    │   │   └── NothingToRetry
     │   ├── NoWebhook                 (deliveries)
     │   ├── UnknownAccount            (webhook_secrets)
     │   ├── ImageNotFound
@@ -169,6 +171,19 @@ class NotFailed(RequestError):
 
     code = "not_failed"
     http_status = 409
+
+
+class NothingToRetry(NotFailed):
+    """Nothing of this batch failed, was cancelled or expired."""
+
+    code = "nothing_to_retry"
+
+
+class BatchNotFound(RequestError):
+    """There is no such batch."""
+
+    code = "batch_not_found"
+    http_status = 404
 
 
 class ImageNotFound(RequestError):

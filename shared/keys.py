@@ -166,3 +166,28 @@ def pool_key(pool: str) -> str:
 def usage_key(account: str, day: int) -> str:
     """Hash: what an account used on a day (UTC, counted from 1970-01-01)."""
     return f"{PREFIX}u:{account}:{day}"
+
+
+def batch_key(number: int | str) -> str:
+    """Hash: a batch's state and counts."""
+    return f"{PREFIX}b:{number}"
+
+
+def batch_lines_key(number: int | str) -> str:
+    """List: a batch's lines that are not jobs yet; while they come in, by the upload's handle."""
+    return f"{PREFIX}bl:{number}"
+
+
+def batch_index_key(account: str) -> str:
+    """List: the numbers of an account's batches, ascending."""
+    return f"{PREFIX}bx:{account}"
+
+
+def feeding_key() -> str:
+    """Set: batches that have something to feed, take out or put back."""
+    return f"{PREFIX}feeding"
+
+
+def finished_batches_key() -> str:
+    """Sorted set: batches that are over, scored by when (epoch milliseconds)."""
+    return f"{PREFIX}bdone"

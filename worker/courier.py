@@ -12,7 +12,7 @@ import structlog
 from urllib3.filepost import encode_multipart_formdata
 
 from shared.accounts import Accounts
-from shared.backlog import Backlog
+from shared.backlog import Backlog, Batches
 from shared.backlog.scripts import OUTAGES
 from shared.celery_app import Bell
 from shared.dialects import Callback, Links, callbacks
@@ -206,13 +206,16 @@ class Courier:
 
 
 class Ticker:
-    """A thread that sweeps the backlog and rings for webhooks that are due, as long as the process lives.
+    """A thread that sweeps the backlog, feeds batches and rings for webhooks that are due, while the process lives.
 
     Any number of processes may each have one: a sweep is atomic, and an entry that is rung for twice is leased once.
     """
 
-    def __init__(self, backlog: Backlog, outbox: Outbox, bell: Bell, *, period_s: float = TICK_S) -> None:
+    def __init__(
+        self, backlog: Backlog, batches: Batches, outbox: Outbox, bell: Bell, *, period_s: float = TICK_S
+    ) -> None:
         self._backlog = backlog
+        self._batches = batches
         self._outbox = outbox
         self._bell = bell
         self._period_s = period_s
@@ -225,7 +228,8 @@ class Ticker:
         """Return a ticker with a connection of its own."""
         redis = connect(settings)
         backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
-        return cls(backlog, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
+        batches = Batches(redis, bell, backlog, limit=settings.backlog_limit)
+        return cls(backlog, batches, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
 
     def start(self) -> None:
         """Start ticking."""
@@ -237,8 +241,9 @@ class Ticker:
         self._thread.join(timeout_s)
 
     def tick(self) -> None:
-        """Sweep once, and ring for what is due."""
+        """Sweep once, feed batches, and ring for what is due."""
         self._backlog.sweep()
+        self._batches.feed()
         now = time.monotonic()
         self._rung = {entry: at for entry, at in self._rung.items() if now - at < RING_AGAIN_S}
         fresh = [entry for entry in self._outbox.due(RUNG_AT_ONCE) if entry not in self._rung]

@@ -4,7 +4,9 @@ See `docs/architecture.md` for the rules. Nodes that a script wakes are told thr
 returns, so a caller cannot forget it.
 """
 
-from shared.backlog.backlog import INGEST_MODEL, INGEST_POOL, Backlog, new_handle
+from shared.backlog.backlog import Backlog, new_handle
+from shared.backlog.batches import Batches
+from shared.backlog.encoding import INGEST_MODEL, INGEST_POOL
 from shared.backlog.operations import Operations
 from shared.backlog.records import Claim, Gate, Idempotency, Lane, Lease, Lost, Receipt, Swept
 
@@ -12,6 +14,7 @@ __all__ = [
     "INGEST_MODEL",
     "INGEST_POOL",
     "Backlog",
+    "Batches",
     "Claim",
     "Gate",
     "Idempotency",

@@ -1,6 +1,5 @@
 """The backlog: submit, claim, renew, finish, and what keeps them honest."""
 
-import hashlib
 import hmac
 import secrets
 from collections import Counter
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from shared.backlog.encoding import BANDS, INGEST_LANE, deadlines_ms, first_lane, hooks_of, lane_of, track_digest
 from shared.backlog.records import DEAD_MS, Claim, Idempotency, Lease, Lost, Receipt, Swept
 from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
@@ -48,12 +48,6 @@ from shared.keys import (
 #: A lost reply is asked for again within this time.
 NONCE_S: Final = 120
 IDEMPOTENCY_S: Final = 24 * 3600
-#: Priority -> band: 0 goes first.
-BANDS: Final = {"high": 0, "normal": 1, "low": 2}
-#: Couriers register under this pool, and fetch for jobs in this lane.
-INGEST_POOL: Final = "ingest"
-INGEST_MODEL: Final = "fetch"
-INGEST_LANE: Final = f"{INGEST_POOL}/{INGEST_MODEL}"
 #: Previews a job lists at most; the latest are kept.
 PREVIEWS_KEPT: Final = 512
 #: uids read at once when a list is filtered, and the most that one call looks through.
@@ -61,15 +55,6 @@ PAGE: Final = 256
 SCANNED_AT_MOST: Final = 20 * PAGE
 
 _OF_A_RUN: Final = frozenset({"started", "worker", "attempts"})
-_HOOK_LETTERS: Final = {
-    "queued": "q",
-    "started": "r",
-    "progress": "p",
-    "succeeded": "s",
-    "failed": "f",
-    "cancelled": "c",
-    "expired": "x",
-}
 _RETRY_REFUSALS: Final[dict[str, type[DarkroomError]]] = {
     "none": JobNotFound,
     "not_failed": NotFailed,
@@ -123,12 +108,11 @@ class Backlog:
         refusal leaves nothing behind.
         """
         spec = submission.spec
-        lane = INGEST_LANE if spec.remote_inputs() else f"{pool}/{spec.model}"
         state, *rest = self._run(
             "submit",
             secrets.token_hex(16),
             account,
-            lane,
+            first_lane(spec, pool=pool),
             BANDS[submission.priority or "normal"],
             spec.batch_key(),
             spec.num_images,
@@ -136,16 +120,15 @@ class Backlog:
             price,
             submission.to_json(),
             handle or new_handle(),
-            _hooks(submission),
-            "" if submission.track_id is None else _track_digest(submission.track_id),
+            hooks_of(submission),
+            "" if submission.track_id is None else track_digest(submission.track_id),
             idempotency.key if idempotency else "",
             idempotency.digest if idempotency else "",
             self._limit,
             NONCE_S,
             IDEMPOTENCY_S,
-            int(1000 * (submission.start_deadline_s or 0)),
-            int(1000 * (submission.run_deadline_s or 0)),
-            f"{pool}/{spec.model}",
+            *deadlines_ms(submission),
+            lane_of(spec, pool=pool),
         )
         if state in _REFUSALS:
             raise _REFUSALS[state]
@@ -204,7 +187,7 @@ class Backlog:
 
         A page may be short although more follow: one call looks through a bounded number of jobs.
         """
-        source = index_key(account) if track_id is None else track_key(account, _track_digest(track_id))
+        source = index_key(account) if track_id is None else track_key(account, track_digest(track_id))
         found: list[Job] = []
         for _ in range(SCANNED_AT_MOST // PAGE):
             uids = [int(uid) for uid in self._run("page", source, before or "", PAGE)]
@@ -369,6 +352,10 @@ class Backlog:
         self._ring(woken, entries)
         return Swept(requeued, quarantined, len(woken))
 
+    def records(self, uids: Sequence[int]) -> dict[int, Job]:
+        """Return the jobs of these uids that are there still, whosever they are."""
+        return {job.uid: job for job in self._read_many(uids)}
+
     def _read_many(self, uids: Sequence[int]) -> Iterable[Job]:
         with _outages():
             pipe = self._redis.pipeline(transaction=False)
@@ -425,17 +412,6 @@ def _ask(pipe: Any, uid: int) -> None:
 def new_handle() -> str:
     """Return 128 random bits as hex: what a job is called wherever others can see it."""
     return secrets.token_hex(16)
-
-
-def _hooks(submission: Submission) -> str:
-    if submission.webhook_url is None:
-        return ""
-    return "".join(_HOOK_LETTERS[event] for event in submission.webhook_events)
-
-
-def _track_digest(track_id: str | int) -> str:
-    # The type counts: 7 and "7" are two ids.
-    return hashlib.sha256(repr(track_id).encode()).hexdigest()[:16]
 
 
 def _lease(*values: str) -> Lease:

@@ -29,6 +29,18 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchReceipt:
+    """What opening a batch answers. `replayed` is true where an idempotency key gave an earlier batch back.
+
+    `kept` is false where what was uploaded is not the batch's: its images are of no use.
+    """
+
+    id: int
+    replayed: bool
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A job a worker holds. It may change the job only while `fence` is the job's current one."""
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from shared.accounts import Accounts
-from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog, Gate, Operations
+from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog, Batches, Gate, Operations
+from shared.batch import BatchLine, BatchOptions
 from shared.celery_app import SilentBell
-from shared.errors import InsufficientCredits, NotFailed, PoolDraining
+from shared.errors import InsufficientCredits, NotFailed, NothingToRetry, PoolDraining
 from shared.job import WEBHOOK_EVENTS, Artifact, Preview, Result, Status, Submission
 from shared.spec import JobSpec
 
@@ -34,6 +35,8 @@ class BacklogMachine(RuleBasedStateMachine):
         self.bell = SilentBell()
         self.backlog = Backlog(self.redis, self.bell)
         self.operations = Operations(self.redis, self.bell)
+        self.batches = Batches(self.redis, self.bell, self.backlog)
+        self.opened = {}
         self.retries = Counter()
         accounts = Accounts(self.redis)
         self.accounts = [
@@ -83,6 +86,63 @@ class BacklogMachine(RuleBasedStateMachine):
             assert account == 2
         except PoolDraining:
             assert self.is_shut(model, "drain")
+
+    @rule(
+        account=st.integers(0, 2),
+        model=st.sampled_from(MODELS),
+        count=st.integers(1, 6),
+        price=st.integers(0, 200),
+        twice=st.booleans(),
+    )
+    def submit_batch(self, account, model, count, price, twice):
+        upload = self.batches.upload()
+        spec = JobSpec(prompt="x", model=model, width=64, seed=1)
+        submission = Submission(spec=spec, webhook_url="https://example.com/", webhook_events=WEBHOOK_EVENTS)
+        for number in range(count):
+            upload.add(BatchLine(submission=submission, pool="p", price=price, handle=f"{number:032x}"))
+        numbers = set()
+        try:
+            for _ in range(1 + twice):
+                options = BatchOptions(webhook_url="https://example.com/")
+                numbers.add(self.batches.open(upload, account=self.accounts[account], options=options).id)
+        except InsufficientCredits:
+            assert account == 2
+        except PoolDraining:
+            assert self.is_shut(model, "drain")
+        else:
+            (number,) = numbers
+            self.opened[number] = self.accounts[account]
+
+    @rule(which=st.integers(0, 9), action=st.sampled_from(("pause", "resume", "cancel", "retry")), fed=st.booleans())
+    def set_batch(self, which, action, fed):
+        """One flip of a batch's state; the process may die before it has fed."""
+        if not self.opened:
+            return
+        number = sorted(self.opened)[which % len(self.opened)]
+        feed_one = self.batches.feed_one
+        self.batches.feed_one = self.feed_one if fed else lambda _number: None
+        try:
+            self.batches.set(number, action, account=self.opened[number])
+        except NothingToRetry:
+            assert action == "retry"
+        except InsufficientCredits:
+            assert self.opened[number] == self.accounts[2]
+        finally:
+            self.batches.feed_one = feed_one
+
+    @rule()
+    def feed(self):
+        for number in self.redis.smembers("{dr}:feeding"):
+            self.feed_one(int(number))
+
+    def feed_one(self, number):
+        before = {uid for uid, state in self.jobs().items() if state["status"] in TERMINAL}
+        for _ in range(20):
+            more, *_ = self.batches._run("feed", number, 3, 1_000_000)
+            if not more:
+                break
+        after = self.jobs()
+        self.retries.update(uid for uid in before if after[uid]["status"] not in TERMINAL)
 
     def is_shut(self, model, what):
         return any(self.redis.hmget("{dr}:lane:p", what, f"{what}/{model}"))
@@ -269,8 +329,32 @@ class BacklogMachine(RuleBasedStateMachine):
         return seen, flows
 
     @invariant()
+    def a_batch_counts_its_jobs(self):
+        states = self.jobs()
+        for number, account in self.opened.items():
+            batch = self.batches.read(number, account=account)
+            fed = [int(uid) for uid in self.redis.lrange(f"{{dr}}:bu:{number}", 0, -1)]
+            unfed = self.redis.llen(f"{{dr}}:bl:{number}")
+            assert len(fed) + unfed == batch.total
+            expected = Counter(states[uid]["status"] for uid in fed)
+            expected["cancelled" if batch.status == "cancelled" else "queued"] += unfed
+            assert {str(k): v for k, v in batch.counts.items() if v} == {k: v for k, v in expected.items() if v}
+            live = {uid for uid in fed if states[uid]["status"] not in TERMINAL}
+            assert {int(uid) for uid in self.redis.zrange(f"{{dr}}:bq:{number}", 0, -1)} == live
+            if batch.status == "completed":
+                assert not live
+                assert not unfed
+            if batch.finished_ms is None:
+                assert self.redis.sismember("{dr}:feeding", number) or live or batch.status == "paused"
+
+    def beside(self):
+        """Return the jobs that wait beside the queue, because their batch is paused."""
+        return Counter(int(uid) for key in self.redis.keys("{dr}:bh:*") for uid in self.redis.zrange(key, 0, -1))
+
+    @invariant()
     def a_live_job_is_in_exactly_one_place(self):
         queued, _ = self.queued()
+        queued += self.beside()
         leased = {int(uid) for uid in self.redis.zrange("{dr}:lease", 0, -1)}
         for uid, state in self.jobs().items():
             places = (queued[uid], int(uid in leased))
@@ -303,11 +387,17 @@ class BacklogMachine(RuleBasedStateMachine):
             )
             assert waiting == sum(s["status"] == "queued" for s in own)
             assert running == sum(s["status"] == "running" for s in own)
-            assert reserved == sum(int(s.get("price", 0)) for s in own if s["status"] not in TERMINAL)
+            unfed = [self.redis.hgetall(f"{{dr}}:b:{n}") for n, owner in self.opened.items() if owner == account]
+            deferred = sum(int(b["reserved"]) for b in unfed if b["status"] != "cancelled")
+            assert reserved == deferred + sum(int(s.get("price", 0)) for s in own if s["status"] not in TERMINAL)
             assert balance >= 0
             if account == self.accounts[2]:
                 assert balance + reserved + settled == self.granted
-            total.update(waiting=waiting, running=running)
+            lines = [self.redis.llen(f"{{dr}}:bl:{n}") for n, a in self.opened.items() if a == account]
+            alive = [self.redis.hget(f"{{dr}}:b:{n}", "status") for n, a in self.opened.items() if a == account]
+            unfed = sum(n for n, status in zip(lines, alive, strict=True) if status != "cancelled")
+            assert int(self.redis.hget(f"{{dr}}:a:{account}", "deferred") or 0) == unfed
+            total.update(waiting=waiting, running=running, deferred=unfed)
         lanes = Counter(s["lane"] for s in states if s["status"] == "queued")
         assert {lane: int(n) for lane, n in self.redis.hgetall("{dr}:lanes").items()} == lanes
         count = self.redis.hgetall("{dr}:count")

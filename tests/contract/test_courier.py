@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.accounts import Accounts
-from shared.backlog import Backlog
+from shared.backlog import Backlog, Batches
 from shared.celery_app import SilentBell
 from shared.deliveries import Deliveries
 from shared.dialects import Links
@@ -42,6 +42,7 @@ class Bench:
         self.bell = SilentBell()
         self.now = 0.0
         self.backlog = Backlog(redis, self.bell)
+        self.batches = Batches(redis, self.bell, self.backlog)
         self.outbox = Outbox(redis, lease_s=30)
         self.deliveries = Deliveries(redis, self.bell)
         self.accounts = Accounts(redis)
@@ -512,7 +513,7 @@ class TestTicker:
     def test_it_sweeps_and_rings_for_what_is_due(self, bench):
         _, entry = bench.run_job()
         bench.bell.due.clear()
-        ticker = Ticker(bench.backlog, bench.outbox, bench.bell)
+        ticker = Ticker(bench.backlog, bench.batches, bench.outbox, bench.bell)
 
         ticker.tick()
         ticker.tick()
@@ -523,7 +524,7 @@ class TestTicker:
         monkeypatch.setattr("worker.courier.RING_AGAIN_S", 0.0)
         _, entry = bench.run_job()
         bench.bell.due.clear()
-        ticker = Ticker(bench.backlog, bench.outbox, bench.bell)
+        ticker = Ticker(bench.backlog, bench.batches, bench.outbox, bench.bell)
 
         ticker.tick()
         ticker.tick()
@@ -542,7 +543,7 @@ class TestTicker:
 
         monkeypatch.setattr(bench.backlog, "sweep", sweep)
         monkeypatch.setattr(bench.bell, "deliver", lambda entries: rung.set() if entry in entries else None)
-        ticker = Ticker(bench.backlog, bench.outbox, bench.bell, period_s=0.01)
+        ticker = Ticker(bench.backlog, bench.batches, bench.outbox, bench.bell, period_s=0.01)
 
         ticker.start()
         assert rung.wait(60)
@@ -557,7 +558,9 @@ class TestTicker:
             client = connect(settings)
             bench = Bench(client, server, tmp_path)
             rung = bench.bell = RecordingBell()
-            ticker = Ticker(Backlog(client, rung), Outbox(connect(settings), lease_s=30), rung, period_s=0.01)
+            backlog = Backlog(client, rung)
+            outbox = Outbox(connect(settings), lease_s=30)
+            ticker = Ticker(backlog, Batches(client, rung, backlog), outbox, rung, period_s=0.01)
             ticker.start()
             _, first = bench.run_job()
             rung.wait_for(first)

@@ -21,7 +21,7 @@ DOCUMENTED = {"opensourceais": 403}
 #: Parts of paths that name no job.
 INNOCENT = {"engine": "diffusion", "index": "0", "entry": "1", "pool": "default"}
 #: Parts that name a job, or what belongs to it.
-NAMING = {"uid", "id", "key", "outcome", "prefix"}
+NAMING = {"uid", "id", "key", "outcome", "prefix", "batch_id"}
 
 
 class House:
@@ -33,6 +33,7 @@ class House:
         self.done = self.bench.submit(**asked)
         self.bench.draw()
         self.waiting = self.bench.submit(**asked)
+        self.batch = self.bench.post("/v1/batches", [asked, asked]).json["id"]
         self.stranger = Accounts(self.bench.redis).create_key("mallory", scopes=Scope)
         self.headers = {"Authorization": f"Bearer {self.stranger.key}"}
         self.secrets = [MARK, self.handle(self.done), self.handle(self.waiting), self.bench.credentials.prefix]
@@ -43,6 +44,7 @@ class House:
     def record(self) -> dict:
         """Everything about alice's jobs."""
         names = [f"{{dr}}:{kind}:{uid}" for kind in ("j", "s", "r") for uid in (self.done, self.waiting)]
+        names += [f"{{dr}}:{kind}:{self.batch}" for kind in ("b", "bl", "bu", "bq", "bh")]
         return {name: self.bench.redis.dump(name) for name in names}
 
     def probes(self):
@@ -61,6 +63,8 @@ class House:
             return [""]
         if "key" in rule.arguments:
             return [f"results/{self.handle(uid)}/1/0.png", f"inputs/{self.handle(uid)}/image"]
+        if "batch_id" in rule.arguments:
+            return [str(self.batch)]
         if "prefix" in rule.arguments:
             return [self.bench.credentials.prefix]
         # A handle cannot be guessed; with a wrong one, or none, a uid opens nothing.

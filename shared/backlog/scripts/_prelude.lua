@@ -117,26 +117,115 @@ local function unpark(account, now, woken)
   end)
 end
 
-local function enqueue(uid, account, lane, band, key, images, seq, now, woken)
+-- Put a waiting job where workers find it.
+local function place(uid, account, lane, band, key, images, seq, now, woken)
   redis.call('ZADD', queue_of(lane, band, account), seq, member_of(uid, key, images))
   redis.call('SADD', P .. 'flows:' .. account, lane .. '|' .. band)
-  redis.call('HINCRBY', P .. 'a:' .. account, 'waiting', 1)
-  redis.call('HINCRBY', P .. 'count', 'waiting', 1)
-  redis.call('HINCRBY', P .. 'lanes', lane, 1)
   if activate(account, lane, band) then wake(lane, 1, now, woken) end
 end
 
--- Take a job out of its queue; the flow disappears with its last job.
-local function dequeue(uid, account, lane, band, key, images)
+-- Take a waiting job from there; the flow disappears with its last job.
+local function displace(uid, account, lane, band, key, images)
   local queue = queue_of(lane, band, account)
   redis.call('ZREM', queue, member_of(uid, key, images))
   if redis.call('EXISTS', queue) == 0 then
     redis.call('ZREM', active_of(lane, band), account)
     redis.call('SREM', P .. 'flows:' .. account, lane .. '|' .. band)
   end
+end
+
+-- A job waits: in its queue or, while its batch is paused, beside it.
+local function enqueue(uid, account, lane, band, key, images, seq, now, woken)
+  local member = redis.call('HMGET', P .. 'j:' .. uid, 'batch', 'line')
+  if member[1] and redis.call('HGET', P .. 'b:' .. member[1], 'status') == 'paused' then
+    redis.call('ZADD', P .. 'bh:' .. member[1], member[2], uid)
+  else
+    place(uid, account, lane, band, key, images, seq, now, woken)
+  end
+  redis.call('HINCRBY', P .. 'a:' .. account, 'waiting', 1)
+  redis.call('HINCRBY', P .. 'count', 'waiting', 1)
+  redis.call('HINCRBY', P .. 'lanes', lane, 1)
+end
+
+-- A waiting job waits no more.
+local function dequeue(uid, account, lane, band, key, images)
+  displace(uid, account, lane, band, key, images)
   redis.call('HINCRBY', P .. 'a:' .. account, 'waiting', -1)
   redis.call('HINCRBY', P .. 'count', 'waiting', -1)
   if redis.call('HINCRBY', P .. 'lanes', lane, -1) <= 0 then redis.call('HDEL', P .. 'lanes', lane) end
+end
+
+-- The next uid: ascending even under bursts and when the clock steps back; no time is ever read out of it.
+local function next_uid(now)
+  local uid = int(math.max(now, tonumber(redis.call('GET', P .. 'uid') or 0) + 1))
+  redis.call('SET', P .. 'uid', uid)
+  return uid
+end
+
+-- Credits that a job or a batch may cost are set aside.
+local function reserve(account, price)
+  if price <= 0 then return end
+  redis.call('HINCRBY', P .. 'a:' .. account, 'balance', int(-price))
+  redis.call('HINCRBY', P .. 'a:' .. account, 'reserved', int(price))
+end
+
+-- Write a job's record and queue it; its price is reserved already. `job` holds what submit takes, as text, and the
+-- number of its batch where it has one. Returns its uid.
+local function admit(job, now, woken, entries)
+  local uid, account = next_uid(now), job.account
+  local name = P .. 'j:' .. uid
+  local seq = redis.call('HINCRBY', P .. 'a:' .. account, 'seq', 1)
+  redis.call('SET', P .. 's:' .. uid, job.submission)
+  redis.call('HSET', name, 'status', 'queued', 'account', account, 'handle', job.handle, 'lane', job.lane,
+    'band', job.band, 'key', job.key, 'images', job.images, 'work', job.work, 'seq', seq, 'created', int(now))
+  if job.price > 0 then redis.call('HSET', name, 'price', int(job.price)) end
+  if job.hooks ~= '' then redis.call('HSET', name, 'hooks', job.hooks) end
+  if job.start_ms ~= '0' then redis.call('ZADD', P .. 'deadline', int(now + tonumber(job.start_ms)), uid) end
+  if job.run_ms ~= '0' then redis.call('HSET', name, 'run_ms', job.run_ms) end
+  redis.call('RPUSH', P .. 'ix:' .. account, uid)
+  if job.track ~= '' then
+    redis.call('HSET', name, 'track', job.track)
+    redis.call('RPUSH', P .. 'track:' .. account .. ':' .. job.track, uid)
+  end
+  if job.batch then
+    local line = redis.call('RPUSH', P .. 'bu:' .. job.batch, uid)
+    redis.call('HSET', name, 'batch', job.batch, 'line', line)
+    redis.call('ZADD', P .. 'bq:' .. job.batch, line, uid)
+  end
+  emit(uid, account, 'queued')
+  tell(uid, account, job.hooks, 'queued', 0, now, entries)
+  enqueue(uid, account, job.lane, job.band, job.key, job.images, seq, now, woken)
+  return uid
+end
+
+-- A batch that has nothing left to do is over: its webhook is due, once for each time that it ends.
+local function close_batch(batch, now)
+  local name = P .. 'b:' .. batch
+  local b = redis.call('HMGET', name, 'status', 'account', 'hook', 'finished', 'retry')
+  if b[4] or redis.call('EXISTS', P .. 'bq:' .. batch) == 1 then return end
+  if b[1] ~= 'cancelled' then
+    if b[5] or redis.call('EXISTS', P .. 'bl:' .. batch) == 1 then return end
+    b[1] = 'completed'
+  end
+  redis.call('HSET', name, 'status', b[1], 'finished', int(now))
+  redis.call('SREM', P .. 'feeding', batch)
+  redis.call('ZADD', P .. 'bdone', int(now), batch)
+  local outcome = redis.call('HINCRBY', name, 'outcome', 1)
+  if not b[3] then return end
+  local entry = batch .. ':' .. outcome
+  redis.call('HSET', P .. 'ob:' .. entry, 'uid', batch, 'account', b[2], 'event', 'batch.' .. b[1], 'attempt', 0,
+    'created', int(now))
+  redis.call('ZADD', P .. 'ob', int(now), entry)
+end
+
+-- A job of a batch has ended.
+local function leave_batch(batch, uid, status, charge, now)
+  if redis.call('EXISTS', P .. 'b:' .. batch) == 0 then return end -- it is past its retention
+  redis.call('ZREM', P .. 'bq:' .. batch, uid)
+  redis.call('ZREM', P .. 'bh:' .. batch, uid)
+  redis.call('HINCRBY', P .. 'b:' .. batch, status, 1)
+  if charge > 0 then redis.call('HINCRBY', P .. 'b:' .. batch, 'spent', int(charge)) end
+  close_batch(batch, now)
 end
 
 -- Take a running job from its worker.
@@ -161,7 +250,7 @@ end
 -- A job's one outcome: record, ledger, event and webhook, all or nothing. It is in no queue and under no lease any more.
 local function conclude(uid, status, result, charge, now, images, steps)
   local job = P .. 'j:' .. uid
-  local j = redis.call('HMGET', job, 'account', 'price', 'hooks')
+  local j = redis.call('HMGET', job, 'account', 'price', 'hooks', 'batch')
   local account, price = j[1], tonumber(j[2] or 0)
   if price > 0 then
     redis.call('HINCRBY', P .. 'a:' .. account, 'reserved', int(-price))
@@ -177,6 +266,7 @@ local function conclude(uid, status, result, charge, now, images, steps)
   redis.call('HSET', job, 'status', status, 'finished', int(now))
   if result ~= '' then redis.call('SET', P .. 'r:' .. uid, result) end
   emit(uid, account, status)
+  if j[4] then leave_batch(j[4], uid, status, price > 0 and charge or 0, now) end
   if not string.find(j[3] or '', HOOK_LETTER[status], 1, true) then return nil end
   local entry = uid .. ':' .. outcome
   redis.call('HSET', P .. 'ob:' .. entry, 'uid', uid, 'account', account, 'event', status, 'attempt', 0, 'created', int(now))
@@ -220,6 +310,38 @@ local function stop(uid, status, result, now, woken)
     release(uid, j[2], j[7], now, woken)
   end
   return conclude(uid, status, result, 0, now)
+end
+
+-- Queue a job that ended without pictures once more; its price is reserved anew.
+-- Returns why not ('not_failed' | 'insufficient_credits'), or nothing.
+local function again(uid, key, now, woken, entries)
+  local job = P .. 'j:' .. uid
+  local j = redis.call('HMGET', job, 'status', 'account', 'lane', 'band', 'images', 'seq', 'price', 'hooks', 'outcome',
+    'batch', 'line')
+  if j[1] ~= 'failed' and j[1] ~= 'cancelled' and j[1] ~= 'expired' then return 'not_failed' end
+  local account, price = j[2], tonumber(j[7] or 0)
+  if price > 0 and tonumber(redis.call('HGET', P .. 'a:' .. account, 'balance') or 0) < price then
+    return 'insufficient_credits'
+  end
+  reserve(account, price)
+  redis.call('ZREM', P .. 'done', uid)
+  redis.call('DEL', P .. 'r:' .. uid, P .. 'p:' .. uid)
+  redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
+  redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost')
+  local batch = P .. 'b:' .. (j[10] or '')
+  if redis.call('EXISTS', batch) == 1 then
+    redis.call('HINCRBY', batch, j[1], -1)
+    redis.call('ZADD', P .. 'bq:' .. j[10], j[11], uid)
+    -- One that was cancelled stays so, whatever becomes of a single job of it.
+    if redis.call('HGET', batch, 'status') == 'completed' then
+      redis.call('HSET', batch, 'status', 'running')
+      redis.call('HDEL', batch, 'finished')
+      redis.call('ZREM', P .. 'bdone', j[10])
+    end
+  end
+  emit(uid, account, 'queued')
+  tell(uid, account, j[8], 'queued', j[9] or 0, now, entries)
+  enqueue(uid, account, j[3], j[4], key, j[5], j[6], now, woken)
 end
 
 -- Remove all that is kept of a job that has ended.

@@ -26,8 +26,8 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function int(x) return string.format('%.0f', x) end
 redis.call('HSET', hash, 'done', attempt .. ':' .. verdict, 'at', int(now), 'status', ARGV[5], 'error', ARGV[6])
--- Of a job that was erased nothing is kept.
-local logged = redis.call('EXISTS', P .. 'j:' .. h[4]) == 1 and #ARGV or 0
+-- Of a job or a batch that was erased nothing is kept.
+local logged = redis.call('EXISTS', P .. 'j:' .. h[4], P .. 'b:' .. h[4]) == 1 and #ARGV or 0
 for i = 7, logged do
   local line = int(now) .. ' ' .. entry .. ' ' .. attempt .. ' ' .. ARGV[i]
   for list, kept in pairs({[P .. 'told:' .. h[4]] = LOG_JOB, [P .. 'told:a:' .. h[3]] = LOG_ACCOUNT}) do

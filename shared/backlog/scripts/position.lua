@@ -20,7 +20,8 @@ if j[1] == 'running' then
 end
 
 local rank = redis.call('ZRANK', queue_of(lane, band, account), member_of(uid, j[5], j[6]))
-if not rank then return {} end
+-- Its batch is paused: it is in no queue until that goes on.
+if not rank then return {'', 1, 'paused', ''} end
 
 local ahead, exact = rank, 1
 -- Higher bands go first, whole.

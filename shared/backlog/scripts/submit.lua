@@ -34,35 +34,13 @@ if tonumber(a[1] or 0) >= tonumber(a[2] or 1000000000) then return {'too_many_wa
 if not a[3] then price = 0 end
 if price > 0 and tonumber(a[3]) < price then return {'insufficient_credits'} end
 
-local now = now_ms()
--- Ascending even under bursts and when the clock steps back; no time is ever read out of it.
-local uid = int(math.max(now, tonumber(redis.call('GET', P .. 'uid') or 0) + 1))
-redis.call('SET', P .. 'uid', uid)
-local seq = redis.call('HINCRBY', P .. 'a:' .. account, 'seq', 1)
-if price > 0 then
-  redis.call('HINCRBY', P .. 'a:' .. account, 'balance', int(-price))
-  redis.call('HINCRBY', P .. 'a:' .. account, 'reserved', int(price))
-end
-
-redis.call('SET', P .. 's:' .. uid, submission)
-redis.call('HSET', P .. 'j:' .. uid, 'status', 'queued', 'account', account, 'handle', handle, 'lane', lane, 'band', band,
-  'key', key, 'images', images, 'work', work, 'seq', seq, 'created', int(now))
-if price > 0 then redis.call('HSET', P .. 'j:' .. uid, 'price', int(price)) end
-if hooks ~= '' then redis.call('HSET', P .. 'j:' .. uid, 'hooks', hooks) end
-if ARGV[18] ~= '0' then redis.call('ZADD', P .. 'deadline', int(now + tonumber(ARGV[18])), uid) end
-if ARGV[19] ~= '0' then redis.call('HSET', P .. 'j:' .. uid, 'run_ms', ARGV[19]) end
-redis.call('RPUSH', P .. 'ix:' .. account, uid)
-if track ~= '' then
-  redis.call('HSET', P .. 'j:' .. uid, 'track', track)
-  redis.call('RPUSH', P .. 'track:' .. account .. ':' .. track, uid)
-end
-
+local now, woken, entries = now_ms(), {}, {}
+reserve(account, price)
+local uid = admit({
+  account = account, lane = lane, band = band, key = key, images = images, work = work, price = price,
+  submission = submission, handle = handle, hooks = hooks, track = track, start_ms = ARGV[18], run_ms = ARGV[19],
+}, now, woken, entries)
 local receipt = uid .. ':' .. handle .. ':' .. int(now)
 redis.call('SET', nonce_name, receipt, 'EX', ARGV[16])
 if idem_key ~= '' then redis.call('SET', idem_name, receipt .. ':' .. idem_digest, 'EX', ARGV[17]) end
-
-local woken, entries = {}, {}
-emit(uid, account, 'queued')
-tell(uid, account, hooks, 'queued', 0, now, entries)
-enqueue(uid, account, lane, band, key, images, seq, now, woken)
 return answer('ok', receipt, woken, entries)

@@ -1,0 +1,92 @@
+"""What the routes of batches take: schemas that check a request and document it."""
+
+from typing import Any, Final
+
+from marshmallow import fields, validate
+
+from api.fields import Flag, Known, QueryNumber, Text
+from api.schemas import JobRequest, Request, SubmitHeaders
+from shared.batch import BatchOptions
+from shared.job import PRIORITIES
+
+MAX_NAME_CHARACTERS: Final = 255
+#: Millicredits.
+MAX_BUDGET: Final = 2**53
+
+
+class QueryFlag(Flag):
+    """`1` or `true`, `0` or `false`, in a query string."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        words = {"1": True, "true": True, "0": False, "false": False}
+        return super()._deserialize(words.get(value, value), attr, data, **kwargs)
+
+
+class BatchFields(Request):
+    """What belongs to a batch as a whole: in the query, or in a JSON object beside its jobs."""
+
+    name = Text(
+        validate=validate.Length(max=MAX_NAME_CHARACTERS, error="must have at most 255 characters"),
+        metadata={"description": "What you call it."},
+    )
+    priority = Text(
+        validate=Known(PRIORITIES),
+        metadata={"description": "Of jobs that do not name one. Default: low.", "default": "low"},
+    )
+    budget = QueryNumber(
+        validate=validate.Range(min=0, max=MAX_BUDGET, error="must not be negative"),
+        metadata={"description": "The most it may cost, in millicredits; a batch that costs more is refused."},
+    )
+
+
+class BatchQuery(BatchFields):
+    """The query of `POST /v1/batches`."""
+
+    dry_run = QueryFlag(
+        load_default=False,
+        metadata={"description": "Check everything and take nothing: the answer tells count, price and errors."},
+    )
+
+
+class BatchMembers(BatchFields):
+    """A batch that is a JSON object: `jobs`, or a `matrix`, and what belongs to it as a whole."""
+
+    jobs = fields.List(
+        fields.Nested(JobRequest), metadata={"description": "The jobs. `defaults` and `priority` come before them."}
+    )
+    matrix = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.Raw()),
+        metadata={
+            "description": "Fields and the values that each takes: a job for every combination, the last field "
+            "varying first.",
+            "example": {"prompt": ["a red circle", "a blue square"], "seed": [1, 2, 3]},
+        },
+    )
+    defaults = fields.Dict(
+        keys=fields.String(),
+        metadata={"description": "Fields of jobs that do not have them.", "example": {"width": 256}},
+    )
+
+
+class BatchListQuery(Request):
+    """What `GET /v1/batches` takes."""
+
+    limit = QueryNumber(
+        load_default=50,
+        validate=validate.Range(min=1, max=200, error="must lie between 1 and 200"),
+        metadata={"description": "Most batches in one page."},
+    )
+    cursor = QueryNumber(
+        validate=validate.Range(min=1, error="must be a page's next_cursor"),
+        metadata={"description": "`next_cursor` of the page before."},
+    )
+
+
+class BatchHeaders(SubmitHeaders):
+    """Headers of `POST /v1/batches`."""
+
+
+def options_of(given: dict[str, Any]) -> BatchOptions:
+    """Return the options among a batch's checked fields."""
+    return BatchOptions(name=given.get("name", ""), budget=given.get("budget"))
