@@ -58,7 +58,7 @@ def test_a_file_adds_plans_and_changes_those_that_are_shipped(plans_file):
     shipped, plans = Plans.load(Settings()), Plans.load(Settings(plans_file=plans_file))
 
     assert (list(shipped), list(plans)) == (["free", "paid"], ["free", "paid", "studio"])
-    assert (shipped["free"].max_steps, plans["free"].max_steps) == (100, 50)
+    assert (shipped["free"].max_steps, plans["free"].max_steps) == (None, 50)
     assert plans["free"].max_running == shipped["free"].max_running == 2
     assert plans["paid"] == shipped["paid"]
     assert plans["studio"].rate_limit == "2/hour"
