@@ -16,6 +16,8 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     """Return the WSGI app. Nothing is connected to before it is used; tests pass `parts` of their own."""
     app = Flask(__name__, static_folder=None)  # there are no files to serve
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    # Forms may hold pictures as text, and JSON may call itself a form: the bound above is the only one.
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.config["PROPAGATE_EXCEPTIONS"] = False
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False
@@ -28,7 +30,8 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     api = spec.install(app)
     for blueprint in (account, jobs, batches.batches, models, webhooks):
         api.register_blueprint(blueprint)
-    for plain in (health, media, docs.docs, *dialects.blueprints()):
+    for plain in (health, media, docs.docs):
         app.register_blueprint(plain)
+    dialects.install(app)
     provider_pages.describe(app, api.spec)
     return app

@@ -54,7 +54,7 @@ def read_object(req: flask.Request) -> dict[str, Any]:
     Raises `UnsupportedMediaType` where the body does not claim to be JSON in UTF-8, `MalformedBody` where it is not.
     """
     _check_headers(req)
-    data = _read(req)
+    data = read_bytes(req)
     if not data.strip():
         raise MalformedBody("the body is empty; a JSON object is expected")
     try:
@@ -70,6 +70,20 @@ def read_object(req: flask.Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedBody("the body must be a JSON object")
     return found
+
+
+def read_bytes(req: flask.Request, *, keep: bool = False) -> bytes:
+    """Return a whole body; 413 where it is too long. With `keep` it can be parsed as a form afterwards."""
+    data = req.get_data(cache=keep)
+    if req.content_length is None:
+        # Werkzeug cuts a chunked body at the limit without a word; asked for one byte more it raises (413).
+        req.stream.read(1)
+    return data
+
+
+def is_compressed(req: flask.Request) -> bool:
+    """Whether a body comes in another coding than its own, such as gzip. None is unpacked: bombs would be."""
+    return req.content_encoding not in {None, "", "identity"}
 
 
 def read_form(req: flask.Request, schema: marshmallow.Schema) -> dict[str, Any]:
@@ -93,16 +107,8 @@ def _check_headers(req: flask.Request) -> None:
         raise UnsupportedMediaType("The body must be application/json.")
     if req.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType("The body must be JSON in UTF-8.")
-    if req.content_encoding not in {None, "", "identity"}:
+    if is_compressed(req):
         raise UnsupportedMediaType("Compressed bodies are not taken.")
-
-
-def _read(req: flask.Request) -> bytes:
-    data = req.get_data(cache=False)
-    if req.content_length is None:
-        # Werkzeug cuts a chunked body at the limit without a word; asked for one byte more it raises (413).
-        req.stream.read(1)
-    return data
 
 
 def _refuse_constant(name: str) -> NoReturn:

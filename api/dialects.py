@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import flask
 import structlog
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from api import strays
+from api.body import is_compressed, read_bytes
 from api.desk import ServiceDesk
 from api.events import wait_for_end
 from api.faults import StreamsFull
@@ -51,9 +53,11 @@ class RequestView:
         return services().intake.fetch(artifact).data
 
 
-def blueprints() -> list[Blueprint]:
-    """Return one blueprint per provider."""
-    return [_blueprint(dialect) for dialect in PROVIDERS.values()]
+def install(app: Flask) -> None:
+    """Mount one blueprint per provider; the native routes are there already."""
+    for dialect in PROVIDERS.values():
+        app.register_blueprint(_blueprint(dialect))
+    strays.install(app, lambda dialect, error: _error(dialect, error, Call(method=request.method, id=_request_id())))
 
 
 def _blueprint(dialect: Dialect) -> Blueprint:
@@ -61,7 +65,8 @@ def _blueprint(dialect: Dialect) -> Blueprint:
     for number, route in enumerate(dialect.routes):
         view = update_wrapper(partial(_serve, dialect, route), _serve)  # Flask-Limiter wants functions' names
         endpoint = f"{type(route).__name__.lower()}{number}"
-        blueprint.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
+        # A slash more at the end of a base URL's path is common, and means nothing.
+        blueprint.add_url_rule(route.path, endpoint, view, methods=list(route.methods), strict_slashes=False)
     return blueprint
 
 
@@ -97,15 +102,17 @@ def _dispatch(dialect: Dialect, route: Route, call: Call) -> Response:
 
 
 def _read(args: Mapping[str, str]) -> Call:
+    if is_compressed(request):
+        raise MalformedBody("compressed bodies are not taken")
     return Call(
         method=request.method,
         args=args,
         query=request.args.to_dict(),
         headers={name.lower(): value for name, value in request.headers.items()},
         # Of a form nothing is left to read once it is parsed, so the body is read first.
-        body=request.get_data(cache=True),
+        body=read_bytes(request, keep=True),
         form={name: values[-1] for name, values in request.form.lists()},
-        files={name: file.read() for name, file in request.files.items()},
+        files={name: files[-1].read() for name, files in request.files.lists()},
         id=_request_id(),
     )
 

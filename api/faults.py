@@ -43,8 +43,6 @@ RETRY_AFTER_S: Final[dict[type[DarkroomError], int]] = {
 _HTTP_CODES: Final = {400: MalformedBody.code, 413: BodyTooLarge.code, 500: DarkroomError.code}
 #: Those without a class of ours: code -> (status, meaning).
 HTTP_ERRORS: Final = {
-    "not_found": (404, "There is nothing at this path."),
-    "method_not_allowed": (405, "This method is not for this path; `Allow` names those that are."),
     "unsupported_media_type": (415, "The body is not JSON in UTF-8, or does not say so in `Content-Type`."),
 }
 

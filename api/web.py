@@ -1,8 +1,9 @@
 """What every request and answer gets: an id, security headers, and CORS for the origins that CORS_ORIGINS names."""
 
+import re
 import secrets
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from flask import Flask, Response, g, request
@@ -10,6 +11,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.responses import REQUEST_ID, empty_response
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REQUEST_ID_HEADER: Final = "Darkroom-Request-Id"
 #: Sent with every answer that does not say otherwise.
@@ -23,19 +27,26 @@ SECURITY_HEADERS: Final = {
 #: Sent in addition where callers reach us over TLS: for a year they use nothing else.
 TRANSPORT_SECURITY: Final = {"Strict-Transport-Security": "max-age=31536000"}
 CORS_METHODS: Final = "GET, HEAD, POST, DELETE, OPTIONS"
-CORS_REQUEST_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
+#: The last six are read, or sent by their clients, with the providers' APIs.
+CORS_REQUEST_HEADERS: Final = (
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
+    "Authentication, X-OctoAI-Async, Organization, Stability-Client-ID, Stability-Client-Version, Accept"
+)
 CORS_ANSWER_HEADERS: Final = (
     "Location, Retry-After, ETag, Content-Disposition, Idempotency-Replayed, WWW-Authenticate, Darkroom-Ignored, "
-    "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, " + REQUEST_ID_HEADER
+    "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Seed, Finish-Reason, "
+    + REQUEST_ID_HEADER
 )
 #: How long browsers remember a preflight's answer.
 CORS_MAX_AGE_S: Final = 600
 ANY_ORIGIN: Final = "*"
+_SLASHES: Final = re.compile("//+")
 
 
 def install(app: Flask, settings: Settings) -> None:
     """Add all of it to an app."""
     headers = SECURITY_HEADERS
+    app.wsgi_app = _SingleSlashes(app.wsgi_app)  # type: ignore[method-assign]
     if settings.public_url.lower().startswith("https://"):
         headers = {**SECURITY_HEADERS, **TRANSPORT_SECURITY}
     if settings.proxy_hops:
@@ -48,6 +59,20 @@ def install(app: Flask, settings: Settings) -> None:
     if settings.cors_origins:
         app.before_request(_answer_preflight)
         app.after_request(lambda response: _allow_origin(response, settings.cors_origins))
+
+
+class _SingleSlashes:
+    """Takes `//` in a path for `/`.
+
+    It comes of a base URL that ends in one, and is common. A redirect would not do: some clients follow none.
+    """
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        environ["PATH_INFO"] = _SLASHES.sub("/", environ.get("PATH_INFO", ""))
+        return self._app(environ, start_response)
 
 
 def _name_request() -> None:

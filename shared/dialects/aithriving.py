@@ -28,7 +28,7 @@ from shared.dialects.aithriving_fields import (
 from shared.dialects.base import Call, Dialect, Reply, Submit, View, Wait
 from shared.dialects.links import Links
 from shared.dialects.native import render_webhook
-from shared.dialects.reading import Reader
+from shared.dialects.reading import Reader, filled
 from shared.dialects.samplers import STABILITY
 from shared.errors import DarkroomError, InvalidField, MissingField
 from shared.inputs import Inline, check_image
@@ -49,7 +49,7 @@ def parse_text_to_image(call: Call, _account: Account) -> Order:
 
 def parse_image_to_image(call: Call, _account: Account) -> Order:
     """Read a form with a file; width and height default to the image's own, brought into bounds."""
-    reader = Reader(call.form, lenient=True)
+    reader = Reader(filled(call.form), lenient=True)
     image = _file(call, "init_image")
     spec = _common(reader) | _sides_like(reader, image)
     image_strength = reader.number("image_strength", minimum=0, maximum=1, default=DEFAULT_IMAGE_STRENGTH)
@@ -58,7 +58,7 @@ def parse_image_to_image(call: Call, _account: Account) -> Order:
 
 def parse_inpaint(call: Call, _account: Account) -> Order:
     """Read a form with an image and a mask."""
-    reader = Reader(call.form, lenient=True)
+    reader = Reader(filled(call.form), lenient=True)
     image = _file(call, "image")
     spec = _common(reader) | _sides_like(reader, image)
     spec["output_format"] = reader.choice("output_format", OUTPUT_FORMATS, default="png")
@@ -107,9 +107,10 @@ def _common(reader: Reader) -> dict[str, Any]:
 
 
 def _side(reader: Reader, name: str) -> int:
-    if not reader.has(name):
+    side = reader.integer(name, minimum=SIDE_MIN, maximum=SIDE_MAX, multiple_of=SIDE_STEP, default=None)
+    if side is None:
         raise MissingField(name, "is required")
-    return int(reader.integer(name, minimum=SIDE_MIN, maximum=SIDE_MAX, multiple_of=SIDE_STEP, default=0))
+    return side
 
 
 def _sides_like(reader: Reader, image: Inline) -> dict[str, int]:

@@ -37,8 +37,12 @@ class Call:
 
     def json_object(self) -> dict[str, Any]:
         """Return the body's JSON object, whatever its Content-Type says; `MalformedBody` where it is none."""
+        if not self.body.strip():
+            raise MalformedBody("the body is empty; a JSON object is expected")
         try:
             found = json.loads(self.body.decode("utf-8-sig"), parse_constant=_refuse)
+        except UnicodeDecodeError as error:
+            raise MalformedBody(f"the body is not valid UTF-8 at byte {error.start}") from error
         except (ValueError, RecursionError) as error:
             raise MalformedBody("the body is not valid JSON") from error
         if not isinstance(found, dict):

@@ -21,6 +21,11 @@ _LONGEST_NAME: Final = 100
 _YES: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
+def filled(form: Mapping[str, str]) -> dict[str, str]:
+    """Return a form's fields without those that hold nothing, which in a form are left out."""
+    return {name: value for name, value in form.items() if value.strip()}
+
+
 class Reader:
     """Takes fields out of a request. `ignored` names those that nobody took."""
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 from shared.accounts import Account
 from shared.dialects import stability_fields as fields
 from shared.dialects import stability_pages as pages
+from shared.dialects.accept import prefers
 from shared.dialects.aithriving_fields import AUTOMATIC_SAMPLERS
 from shared.dialects.base import Answer, Call, Desk, Dialect, Reply, Submit, View, Wait
 from shared.dialects.links import Links
 from shared.dialects.native import render_webhook
-from shared.dialects.reading import Reader
+from shared.dialects.pages import JSON
+from shared.dialects.reading import Reader, filled
 from shared.dialects.samplers import STABILITY
 from shared.dialects.stability_images import (
     MAX_PIXELS,
@@ -84,7 +86,7 @@ def parse_text_to_image(call: Call, _account: Account) -> Order:
 
 def parse_image_to_image(call: Call, _account: Account) -> Order:
     """Read a form with a file; the picture is as large as the file's, brought into bounds."""
-    reader = Reader(with_list(call.form), lenient=True)
+    reader = Reader(with_list(filled(call.form)), lenient=True)
     image = _file(call, "init_image")
     spec = _common(reader) | size_like(image, field="init_image") | {"strength": _strength(reader)}
     return _order(call, reader, spec, {"image": image})
@@ -92,7 +94,7 @@ def parse_image_to_image(call: Call, _account: Account) -> Order:
 
 def parse_masking(call: Call, _account: Account) -> Order:
     """Read a form with an image and what says where to paint: a mask of either colour, or the image's own alpha."""
-    reader = Reader(with_list(call.form), lenient=True)
+    reader = Reader(with_list(filled(call.form)), lenient=True)
     reader.known(*fields.STRENGTHS)
     image = _file(call, "init_image")
     spec = _common(reader) | size_like(image, field="init_image")
@@ -180,7 +182,7 @@ def _file(call: Call, name: str) -> Inline:
 
 def _order(call: Call, reader: Reader, spec: Mapping[str, Any], images: Mapping[str, Inline]) -> Order:
     options: tuple[tuple[str, bool], ...] = ()
-    if call.headers.get("accept", "").partition(";")[0].strip().lower() == PNG:
+    if prefers(PNG, to=JSON, accept=call.headers.get("accept", "")):
         if spec["num_images"] != 1:
             raise InvalidField("samples", f"must be 1 where {PNG} is accepted: only JSON holds several images")
         options = (("png", True),)

@@ -64,9 +64,13 @@ class StubWorker:
         result = Result(artifacts=artifacts, parameters={"prompt": spec.prompt}, timings={"generate": 0.25})
         self.backlog.finish(self.node, lease, Status.SUCCEEDED, result)
 
+    def size(self, spec) -> tuple[int, int]:
+        """Return how large a picture is drawn."""
+        return spec.width, spec.height
+
     def _draw(self, lease, index, seed) -> Artifact:
         spec, out = lease.submission.spec, io.BytesIO()
-        picture = Image.new("RGB", (spec.width, spec.height), COLOURS[index % len(COLOURS)])
+        picture = Image.new("RGB", self.size(spec), COLOURS[index % len(COLOURS)])
         picture.save(out, spec.output_format.upper())
         suffix = {"jpeg": "jpg"}.get(spec.output_format, spec.output_format)
         key = f"results/{lease.handle}/{lease.fence}/{index}.{suffix}"
@@ -83,10 +87,10 @@ class StubWorker:
 
 
 @contextmanager
-def service(redis, folder, **settings) -> Iterator[tuple[ApiBench, StubWorker]]:
+def service(redis, folder, *, kind=StubWorker, **settings) -> Iterator[tuple[ApiBench, StubWorker]]:
     """The API and its worker, stopped at the end."""
     bench = ApiBench(redis, folder, **settings)
-    worker = StubWorker(bench, redis)
+    worker = kind(bench, redis)
     worker.start()
     try:
         yield bench, worker

@@ -85,7 +85,7 @@ def test_a_wrong_key_is_a_failure(bench):
 @pytest.mark.parametrize(
     ("field", "good", "bad"),
     [
-        ("width", [320, 1536, "384"], [319, 256, 350, 1600, "x", None, True, 320.5]),
+        ("width", [320, 1536, "384"], [319, "", 256, 350, 1600, "x", None, True, 320.5]),
         ("height", [320, 1536, 384.0], [0, 1537, -64, []]),
         ("cfg_scale", [0, 35, 7.5, "7"], [-0.1, 35.1, "seven", "NaN"]),
         ("steps", [10, 50, "20"], [9, 51, 20.5]),

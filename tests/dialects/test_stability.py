@@ -63,7 +63,7 @@ SIDES = {
 #: image-to-image alone
 STRENGTHS = {
     "image_strength": (["0", "0.35", "1"], ["-0.1", "1.1", "x"]),
-    "init_image_mode": (["IMAGE_STRENGTH", "STEP_SCHEDULE"], ["image_strength", ""]),
+    "init_image_mode": (["IMAGE_STRENGTH", "STEP_SCHEDULE"], ["image_strength", "STEP"]),
     "step_schedule_start": (["0", "1"], ["-0.1", "1.1"]),
     "step_schedule_end": (["0", "1"], ["-0.1", "1.1"]),
 }
