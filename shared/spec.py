@@ -238,6 +238,11 @@ class JobSpec:
                 first.setdefault(image, name)
         return {name: url for url, name in first.items()}
 
+    @property
+    def has_stored_inputs(self) -> bool:
+        """Whether one of its images lies in the storage."""
+        return any(image.startswith(INPUT_PREFIX) for image in self.images().values())
+
     def work(self) -> int:
         """Return the job's weight for fairness: 64 x 64 blocks times steps times images, at least 1."""
         blocks = -(-self.width * self.height // WORK_BLOCK_PIXELS)

@@ -1,4 +1,4 @@
-"""Lets jobs go that are past their retention: their files first, then their records. And images that no job owns.
+"""Lets jobs and batches go that are past their retention: files first, then records. And images that no job owns.
 
 Should the process die in between, the record is still there and the next round begins anew.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from shared import kept
-from shared.backlog import Backlog
+from shared.backlog import Backlog, Batches
 from shared.errors import BacklogUnavailable, StorageUnavailable
 from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage import Storage
 
-#: Between two rounds, and jobs of one round.
+#: Between two rounds, and jobs or batches of one round.
 PERIOD_S: Final = 10.0
 AT_ONCE: Final = 200
 #: Between two looks for images that no job owns.
@@ -34,8 +34,11 @@ log = structlog.get_logger(__name__)
 class Retention:
     """A thread of the courier. Any number of couriers may run one."""
 
-    def __init__(self, backlog: Backlog, storage: Storage, *, retention_s: int, tombstone_s: int) -> None:
+    def __init__(
+        self, backlog: Backlog, batches: Batches, storage: Storage, *, retention_s: int, tombstone_s: int
+    ) -> None:
         self._backlog = backlog
+        self._batches = batches
         self._storage = storage
         self._retention_ms = retention_s * 1000
         self._tombstone_s = tombstone_s
@@ -46,8 +49,10 @@ class Retention:
     def from_settings(cls, settings: Settings, bell: Bell) -> Retention:
         """Return one with a connection of its own."""
         redis = connect(settings)
+        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
         return cls(
-            Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s),
+            backlog,
+            Batches(redis, bell, backlog, limit=settings.backlog_limit),
             open_storage(settings, secret=signing_secret(settings, redis)),
             retention_s=settings.retention_s,
             tombstone_s=settings.tombstone_s,
@@ -64,7 +69,7 @@ class Retention:
 
     def round(self) -> int:
         """Let go of some outdated jobs; return how many."""
-        jobs = self._backlog.outdated(before_ms=self._backlog.now_ms() - self._retention_ms, limit=AT_ONCE)
+        jobs = self._backlog.outdated(before_ms=self._before_ms(), limit=AT_ONCE)
         for job in jobs:
             if self._stopping.is_set():
                 break
@@ -72,6 +77,20 @@ class Retention:
                 self._storage.delete_prefix(f"{folder}/{job.handle}")
             self._backlog.bury(job, tombstone_s=self._tombstone_s)
         return len(jobs)
+
+    def round_of_batches(self) -> int:
+        """Let go of some outdated batches; return how many. Their jobs go each at its own time."""
+        batches = self._batches.outdated(before_ms=self._before_ms(), limit=AT_ONCE)
+        for batch in batches:
+            for handle in self._batches.left_behind(batch):
+                if self._stopping.is_set():
+                    return len(batches)
+                self._storage.delete_prefix(f"inputs/{handle}")
+            self._batches.forget(batch)
+        return len(batches)
+
+    def _before_ms(self) -> int:
+        return self._backlog.now_ms() - self._retention_ms
 
     def let_go_of_kept(self, *, now_s: float) -> int:
         """Delete images that callers left here and whose links have ended; return how many."""
@@ -83,7 +102,7 @@ class Retention:
         while not self._stopping.wait(pause):
             pause = PERIOD_S
             try:
-                if self.round() == AT_ONCE:
+                if AT_ONCE in {self.round(), self.round_of_batches()}:
                     pause = 0.0
                 if time.monotonic() >= kept_due:
                     self.let_go_of_kept(now_s=time.time())

@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis import Redis
 
 from shared.backlog.backlog import IDEMPOTENCY_S, NONCE_S, Backlog
-from shared.backlog.encoding import INGEST_LANE, lane_of, line_text, submission_of
+from shared.backlog.encoding import INGEST_LANE, handle_of, lane_of, line_text, submission_of
 from shared.backlog.records import BatchReceipt, Idempotency
 from shared.backlog.scripts import OUTAGES, Script
 from shared.batch import Batch, BatchLine, BatchOptions, BatchRow, BatchStatus
@@ -202,6 +202,17 @@ class Batches:
         for first in range(0, batch.total, LINES_AT_ONCE):
             yield from self.rows(batch, after=first, limit=LINES_AT_ONCE)
 
+    def left_behind(self, batch: Batch) -> Iterator[str]:
+        """Yield the handles of a finished batch's lines that never became jobs and whose images are stored."""
+        for first in count(0, LINES_AT_ONCE):
+            try:
+                texts: Any = self._redis.lrange(batch_lines_key(batch.id), first, first + LINES_AT_ONCE - 1)
+            except OUTAGES as error:
+                raise BacklogUnavailable from error
+            yield from (handle_of(text) for text in texts if submission_of(text).spec.has_stored_inputs)
+            if len(texts) < LINES_AT_ONCE:
+                return
+
     def outdated(self, *, before_ms: int, limit: int) -> list[Batch]:
         """Return some of the batches that ended before a time, the oldest first."""
         try:
@@ -210,7 +221,8 @@ class Batches:
             )
         except OUTAGES as error:
             raise BacklogUnavailable from error
-        return [batch for batch in self._read_many([int(number) for number in numbers]) if batch is not None]
+        found = self._read_many([int(number) for number in numbers])  # one may have been retried since
+        return [batch for batch in found if batch is not None and batch.finished_ms is not None]
 
     def forget(self, batch: Batch) -> None:
         """Forget a batch that is over; its jobs stay, and go each at its own time."""

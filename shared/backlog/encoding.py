@@ -73,3 +73,8 @@ def line_text(line: BatchLine) -> str:
 def submission_of(text: str) -> Submission:
     """Return the submission in `line_text`'s form."""
     return Submission.from_json(text.partition("\n")[2])
+
+
+def handle_of(text: str) -> str:
+    """Return the handle in `line_text`'s form."""
+    return text.split("\t", 7)[6]

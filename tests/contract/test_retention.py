@@ -1,10 +1,11 @@
 """Jobs past their retention go, with their files; their owner is told so for a while."""
 
+import base64
 import io
 
 import pytest
 
-from shared.backlog import Backlog
+from shared.backlog import Backlog, Batches
 from shared.celery_app import SilentBell
 from shared.errors import StorageUnavailable
 from shared.kept import kept_key
@@ -19,7 +20,8 @@ def bench(valkey, tmp_path):
 
 def retention(bench, **options):
     backlog = Backlog(bench.redis, SilentBell())
-    return Retention(backlog, bench.parts.storage, **{"retention_s": 0, "tombstone_s": 60, **options})
+    batches = Batches(bench.redis, SilentBell(), backlog)
+    return Retention(backlog, batches, bench.parts.storage, **{"retention_s": 0, "tombstone_s": 60, **options})
 
 
 def files(bench):
@@ -62,6 +64,38 @@ def test_an_outdated_job_goes_with_its_files(bench):
     assert bench.get(f"/v1/jobs/{uid + 1}").status_code == 404
     assert files(bench) == []
     assert [key for key in bench.redis.keys("*") if str(uid) in key] == []
+
+
+def batch_with_images(bench, monkeypatch, lines):
+    """Return a batch of which one line is a job and the others still wait beside the queue."""
+    image = base64.b64encode(png()).decode()
+    monkeypatch.setattr("shared.backlog.batches.QUEUED_AT_MOST", 1)
+    answer = bench.post("/v1/batches", [{"prompt": f"number {n}", "image": image} for n in range(lines)])
+    assert answer.status_code == 202, answer.text
+    return answer.json["id"]
+
+
+def test_an_outdated_batch_goes_with_the_images_of_lines_that_never_were_jobs(bench, monkeypatch):
+    batch = batch_with_images(bench, monkeypatch, lines=3)
+    keeper = retention(bench, retention_s=3600)
+    bench.redis.zadd("{dr}:bdone", {batch: 1})
+    keeper.round_of_batches()
+    assert bench.get(f"/v1/batches/{batch}").json["status"] == "running"  # only what is over goes
+    bench.parts.batches.set(batch, "cancel", account=bench.credentials.account)
+    assert keeper.round_of_batches() == 0
+    assert len(files(bench)) == 3
+
+    bench.redis.zadd("{dr}:bdone", {batch: 1})
+    assert keeper.round_of_batches() == 1
+
+    assert bench.get(f"/v1/batches/{batch}").status_code == 404
+    assert bench.get("/v1/batches").json["data"] == []
+    (uid,) = (job["uid"] for job in bench.get("/v1/jobs").json["data"])
+    assert [path.parent.name for path in files(bench)] == [bench.redis.hget(f"{{dr}}:j:{uid}", "handle")]
+    assert [key for key in bench.redis.keys("*") if str(batch) in key and "idem" not in key] == []
+    age(bench, uid)
+    assert keeper.round() == 1
+    assert files(bench) == []
 
 
 def test_without_tombstones_it_is_simply_unknown(bench):
