@@ -5,9 +5,10 @@ from typing import Any, Final
 from marshmallow import Schema, fields
 
 from api.batch_schemas import BatchMembers
-from api.documents import TIME
+from api.documents import TIME, JobDocument, track_id_field
 from api.schemas import JobRequest
 from shared.batch import BatchStatus
+from shared.job import Status
 
 BATCH_ID_DOC: Final = {"in": "path", "name": "batch_id", "description": "The batch's number."}
 ACCEPTED_DOC: Final = {
@@ -59,6 +60,8 @@ class BatchLinksDocument(Schema):
     """Where to go from here."""
 
     self = _text("The batch.", format="uri")
+    jobs = _text("Its jobs, in the order of its lines.", format="uri")
+    cancel = _text("POST here to end it.", format="uri")
 
 
 class BatchDocument(Schema):
@@ -81,6 +84,32 @@ class BatchPageDocument(Schema):
     """A page of batches, newest first."""
 
     data = fields.List(fields.Nested(BatchDocument), required=True)
+    next_cursor = _text("Pass as `cursor` for the next page; null at the end.", null=True)
+
+
+class BatchRowDocument(Schema):
+    """A line of a batch, and what has become of it."""
+
+    line = _whole("The line, from 1.")
+    uid = _whole("Its job's number; null until it is queued.", null=True)
+    status = _text(
+        "Where its job stands; null once that is past its retention or was erased.",
+        null=True,
+        enum=[*(str(status) for status in Status), None],
+    )
+    track_id = track_id_field()
+    job = fields.Nested(
+        JobDocument,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Its job; null until it is queued, and once it is gone."},
+    )
+
+
+class BatchRowPageDocument(Schema):
+    """A page of a batch's lines, in their order."""
+
+    data = fields.List(fields.Nested(BatchRowDocument), required=True)
     next_cursor = _text("Pass as `cursor` for the next page; null at the end.", null=True)
 
 

@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from api.fields import Flag, Known, QueryNumber, Text
 from api.schemas import JobRequest, Request, SubmitHeaders
-from shared.batch import BatchOptions
+from shared.batch import MAX_LINES, BatchOptions
 from shared.job import PRIORITIES
 
 MAX_NAME_CHARACTERS: Final = 255
@@ -80,6 +80,21 @@ class BatchListQuery(Request):
     cursor = QueryNumber(
         validate=validate.Range(min=1, error="must be a page's next_cursor"),
         metadata={"description": "`next_cursor` of the page before."},
+    )
+
+
+class BatchRowsQuery(Request):
+    """What `GET /v1/batches/{batch_id}/jobs` takes."""
+
+    limit = QueryNumber(
+        load_default=50,
+        validate=validate.Range(min=1, max=200, error="must lie between 1 and 200"),
+        metadata={"description": "Most lines in one page."},
+    )
+    cursor = QueryNumber(
+        load_default=0,
+        validate=validate.Range(min=0, max=MAX_LINES, error="must be a page's next_cursor"),
+        metadata={"description": "`next_cursor` of the page before: the line after which to begin."},
     )
 
 

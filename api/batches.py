@@ -1,48 +1,35 @@
 """The native API's batches, `/v1/batches`."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
-from flask import Flask, Response, request
-from marshmallow import ValidationError
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from flask import Flask, Response
 
 from api.auth import current_account, require_account
+from api.batch_body import BatchBody
 from api.batch_documents import (
     ACCEPTED_DOC,
     BATCH_ID_DOC,
     BODY_DOC,
     BatchDocument,
     BatchPageDocument,
+    BatchRowPageDocument,
     DryRunDocument,
 )
-from api.batch_intake import DEFAULT_PRIORITY, BatchRefused, BatchRequest
-from api.batch_json import JsonBatch
-from api.batch_lines import Line, body_chunks, read_csv, read_jsonl
-from api.batch_schemas import BatchHeaders, BatchListQuery, BatchMembers, BatchQuery, options_of
+from api.batch_intake import BatchRefused, BatchRequest
+from api.batch_schemas import BatchHeaders, BatchListQuery, BatchQuery, BatchRowsQuery
 from api.faults import problem
-from api.fields import faults
 from api.links import request_links
 from api.responses import PRIVATE, json_response
-from api.schemas import JobRequest
 from api.services import services
 from api.spec import StrictBlueprint
-from shared.backlog import Idempotency
-from shared.batch import BatchOptions
-from shared.dialects.native_batch import render_batch
-from shared.errors import DarkroomError, InvalidField
-
-JSONL: Final = frozenset({"application/jsonl", "application/x-ndjson", "application/x-jsonlines"})
-CSV: Final = "text/csv"
+from shared.dialects.native_batch import render_batch, render_row
 
 batches = StrictBlueprint(
     "batches",
     __name__,
     url_prefix="/v1",
-    description="Submit many jobs at once, and see how they stand.",
+    description="Submit many jobs at once, see how they stand, pause, cancel and retry them together.",
 )
 batches.before_request(require_account)
 
@@ -66,7 +53,7 @@ def submit_batch(query: dict[str, Any], headers: dict[str, Any]) -> Response:
     combine. Every line is checked before any is taken: all of them are accepted, or none, and then `errors` tells
     each fault with its line, from 1.
     """
-    body = _Body(query, key=headers.get("idempotency_key"))
+    body = BatchBody(query, key=headers.get("idempotency_key"))
     with body.read_to_the_end():
         if query["dry_run"]:
             return json_response(_dry_run(body.request()), headers=PRIVATE)
@@ -103,80 +90,72 @@ def read_batch(batch_id: int) -> Response:
     return json_response(render_batch(batch, request_links()), headers=PRIVATE)
 
 
-class _Body:
-    """The body of this request as a batch, read as it comes."""
+@batches.route("/batches/<int:batch_id>/pause", parameters=[BATCH_ID_DOC], methods=["POST"])
+@batches.response(200, BatchDocument)
+@batches.problems(401, 403, 404, 503)
+def pause_batch(batch_id: int) -> Response:
+    """Pause a batch.
 
-    def __init__(self, query: Mapping[str, Any], *, key: str | None) -> None:
-        self._query = query
-        self._key = key
-        self._digest = hashlib.sha256(repr(sorted(query.items())).encode())
-        self._chunks = self._hashed(body_chunks(request))
-        self._json: JsonBatch | None = None
-
-    def request(self) -> BatchRequest:
-        """Return the batch; its lines are read when they are asked for."""
-        return BatchRequest(
-            lines=self._lines(), options=self._options, defaults=self._defaults, idempotency=self._idempotency
-        )
-
-    def read_to_the_end(self) -> "_Rest":
-        """Read what is left of the body where a fault ends the reading early: callers listen when they have spoken."""
-        return _Rest(self._chunks)
-
-    def _lines(self) -> Iterator[Line]:
-        if request.mimetype in JSONL:
-            return read_jsonl(self._chunks)
-        if request.mimetype == CSV:
-            return read_csv(self._chunks, JobRequest())
-        if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-            raise UnsupportedMediaType("The body must be application/json, application/jsonl or text/csv.")
-        self._json = JsonBatch(self._chunks)
-        return self._json.lines()
-
-    def _members(self) -> dict[str, Any]:
-        if self._json is None or not self._json.members:
-            return {}
-        try:
-            found: dict[str, Any] = BatchMembers().load(self._json.members)
-        except ValidationError as error:
-            raise faults(error.messages_dict)[0] from error
-        return found
-
-    def _options(self) -> BatchOptions:
-        return options_of({**self._query, **self._members()})
-
-    def _defaults(self) -> Mapping[str, Any]:
-        members = self._json.members if self._json else {}
-        given = members.get("defaults") or {}
-        if not isinstance(given, dict):
-            raise InvalidField("defaults", "must be an object of fields")
-        priority = members.get("priority") or self._query.get("priority", DEFAULT_PRIORITY)
-        return {"priority": priority, **given}
-
-    def _idempotency(self) -> Idempotency | None:
-        return Idempotency(self._key, self._digest.hexdigest()) if self._key else None
-
-    def _hashed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._digest.update(chunk)
-            yield chunk
+    Nothing more of it begins; what is being drawn is drawn to its end. A batch that is over is answered as it is.
+    """
+    return _set(batch_id, "pause")
 
 
-class _Rest:
-    """A context at whose end, should an error end it, the rest of the body is read and thrown away."""
+@batches.route("/batches/<int:batch_id>/resume", parameters=[BATCH_ID_DOC], methods=["POST"])
+@batches.response(200, BatchDocument)
+@batches.problems(401, 403, 404, 503)
+def resume_batch(batch_id: int) -> Response:
+    """Let a paused batch go on where it was.
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+    A batch that is over is answered as it is.
+    """
+    return _set(batch_id, "resume")
 
-    def __enter__(self) -> None:
-        pass
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or not issubclass(kind, DarkroomError):
-            return
-        with suppress(HTTPException):  # too long as well: the first fault is the one to tell
-            for _chunk in self._chunks:
-                pass
+@batches.route("/batches/<int:batch_id>/cancel", parameters=[BATCH_ID_DOC], methods=["POST"])
+@batches.response(200, BatchDocument)
+@batches.problems(401, 403, 404, 503)
+def cancel_batch(batch_id: int) -> Response:
+    """Cancel a batch.
+
+    What waits is never drawn, what is being drawn is stopped, and what is drawn stays. A batch that is over is answered
+    as it is.
+    """
+    return _set(batch_id, "cancel")
+
+
+@batches.route("/batches/<int:batch_id>/retry", parameters=[BATCH_ID_DOC], methods=["POST"])
+@batches.response(200, BatchDocument)
+@batches.problems(401, 402, 403, 404, 409, 503)
+def retry_batch(batch_id: int) -> Response:
+    """Retry what ended without images.
+
+    Jobs of the batch that failed, were cancelled or expired are queued once more, under their own uids and with their
+    own seeds; lines of a cancelled batch that never were queued are queued too.
+    """
+    return _set(batch_id, "retry")
+
+
+@batches.route("/batches/<int:batch_id>/jobs", parameters=[BATCH_ID_DOC], methods=["GET"])
+@batches.arguments(BatchRowsQuery, location="query")
+@batches.response(200, BatchRowPageDocument)
+@batches.problems(400, 401, 403, 404, 503)
+def list_batch_jobs(query: dict[str, Any], batch_id: int) -> Response:
+    """List the jobs of a batch, in the order of its lines."""
+    batch = services().batches.read(batch_id, account=current_account().id)
+    after, limit = query["cursor"], query["limit"]
+    links = request_links()
+    rows = services().batches.rows(batch, after=after, limit=limit)
+    page = {
+        "data": [render_row(row, links) for row in rows],
+        "next_cursor": str(after + limit) if after + limit < batch.total else None,
+    }
+    return json_response(page, headers=PRIVATE)
+
+
+def _set(batch_id: int, action: str) -> Response:
+    batch = services().batches.set(batch_id, action, account=current_account().id)
+    return json_response(render_batch(batch, request_links()), headers=PRIVATE)
 
 
 def _dry_run(batch: BatchRequest) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def _status() -> fields.String:
     return _text("Where the job stands.", enum=[str(status) for status in Status])
 
 
-def _track_id() -> fields.Raw:
+def track_id_field() -> fields.Raw:
+    """Return the caller's reference, as a job's document describes it."""
     return fields.Raw(
         required=True,
         allow_none=True,
@@ -74,7 +75,7 @@ class ReceiptDocument(Schema):
 
     uid = _uid()
     status = _status()
-    track_id = _track_id()
+    track_id = track_id_field()
     created_at = _text("When it was accepted.", format=TIME)
     links = fields.Nested(LinksDocument, required=True)
 
@@ -125,7 +126,7 @@ class JobDocument(Schema):
 
     uid = _uid()
     status = _status()
-    track_id = _track_id()
+    track_id = track_id_field()
     attempts = _whole("How often a worker began it.")
     progress = fields.Nested(ProgressDocument, required=True)
     position = _whole("Jobs before this one while it is queued; an estimate.", null=True)

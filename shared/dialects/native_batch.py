@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from shared.batch import Batch
+from shared.batch import Batch, BatchRow
 from shared.dialects.links import Links
-from shared.dialects.native import rfc3339
+from shared.dialects.native import render_job, rfc3339
 
 
 def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
@@ -20,5 +20,21 @@ def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
         "budget": batch.options.budget,
         "created_at": rfc3339(batch.created_ms),
         "finished_at": rfc3339(batch.finished_ms),
-        "links": {"self": links.api("v1", "batches", batch.id)},
+        "links": {
+            "self": links.api("v1", "batches", batch.id),
+            "jobs": links.api("v1", "batches", batch.id, "jobs"),
+            "cancel": links.api("v1", "batches", batch.id, "cancel"),
+        },
+    }
+
+
+def render_row(row: BatchRow, links: Links) -> dict[str, Any]:
+    """Return a line of a batch as `/v1/batches/{id}/jobs` answers it."""
+    submission = row.job.submission if row.job else row.submission
+    return {
+        "line": row.line,
+        "uid": row.uid,
+        "status": row.status.value if row.status else None,
+        "track_id": submission.track_id if submission else None,
+        "job": render_job(row.job, links) if row.job else None,
     }

@@ -26,6 +26,8 @@ ROUTES = {
     ("/v1/batches", "post"),
     ("/v1/batches", "get"),
     ("/v1/batches/{batch_id}", "get"),
+    ("/v1/batches/{batch_id}/jobs", "get"),
+    *((f"/v1/batches/{{batch_id}}/{action}", "post") for action in ("pause", "resume", "cancel", "retry")),
     ("/v1/models", "get"),
     ("/v1/assets", "get"),
     ("/v1/jobs/{uid}/deliveries", "get"),
@@ -109,6 +111,7 @@ def test_what_it_allows_is_taken_and_what_it_forbids_is_not(bench, document):
 
 def test_answers_are_as_it_says(bench, document):
     uid = bench.submit(num_images=2, track_id=7)
+    batch = bench.post("/v1/batches", [{"prompt": "x"}] * 2).json["id"]
     checked = [
         ("ReceiptDocument", bench.post("/v1/jobs", {"prompt": "x"})),
         ("JobDocument", bench.get(f"/v1/jobs/{uid}")),
@@ -117,6 +120,8 @@ def test_answers_are_as_it_says(bench, document):
         ("AssetListDocument", bench.get("/v1/assets")),
         ("BatchDocument", bench.post("/v1/batches", [{"prompt": "x"}])),
         ("BatchPageDocument", bench.get("/v1/batches")),
+        ("BatchRowPageDocument", bench.get(f"/v1/batches/{batch}/jobs")),
+        ("BatchDocument", bench.post(f"/v1/batches/{batch}/cancel")),
         ("DryRunDocument", bench.post("/v1/batches?dry_run=1", [{"prompt": "x"}, {"prompt": ""}])),
         ("ProblemDocument", bench.post("/v1/batches", [{"prompt": ""}])),
         ("ProblemDocument", bench.get("/v1/jobs/1")),

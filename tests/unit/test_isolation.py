@@ -10,6 +10,7 @@ import pytest
 from shared.accounts import Accounts
 from shared.api_keys import Scope
 from shared.dialects import PROVIDERS
+from shared.job import Status
 from tests.apibench import ApiBench
 
 #: What stands in the job and must not reach a stranger.
@@ -30,10 +31,11 @@ class House:
     def __init__(self, tmp_path) -> None:
         self.bench = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path, sync_wait_s=0.1, short_wait_s=0.0)
         asked = {"prompt": MARK, "track_id": MARK}
+        self.batch = self.bench.post("/v1/batches", [asked, asked]).json["id"]
+        self.bench.draw(Status.FAILED)  # so that there is something to retry
         self.done = self.bench.submit(**asked)
         self.bench.draw()
         self.waiting = self.bench.submit(**asked)
-        self.batch = self.bench.post("/v1/batches", [asked, asked]).json["id"]
         self.stranger = Accounts(self.bench.redis).create_key("mallory", scopes=Scope)
         self.headers = {"Authorization": f"Bearer {self.stranger.key}"}
         self.secrets = [MARK, self.handle(self.done), self.handle(self.waiting), self.bench.credentials.prefix]
