@@ -64,6 +64,8 @@ class Settings:
     lease_s: float = 10.0
     visibility_timeout_s: int = 900
 
+    spool_mb: int = 1024
+
     retention_s: int = 7 * 86400
     tombstone_s: int = 30 * 86400
 
@@ -246,6 +248,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "backlog_limit": ("BACKLOG_LIMIT", _integer(1, 100_000_000)),
     "lease_s": ("LEASE_S", _seconds(1, 600)),
     "visibility_timeout_s": ("VISIBILITY_TIMEOUT_S", _integer(120, 86400)),
+    "spool_mb": ("SPOOL_MB", _integer(0, 1 << 20)),
     "retention_s": ("RETENTION_S", _integer(60, 10 * 365 * 86400)),
     "tombstone_s": ("TOMBSTONE_S", _integer(0, 10 * 365 * 86400)),
     "courier_threads": ("COURIER_THREADS", _integer(1, 1024)),

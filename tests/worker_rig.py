@@ -89,6 +89,11 @@ class MemoryStorage:
     def __init__(self):
         self.objects = {}
         self.failures = 0
+        self.well = True
+
+    def check(self):
+        if not self.well:
+            raise StorageUnavailable
 
     def put(self, key, data, *, content_type):
         if self.failures:
@@ -119,7 +124,7 @@ class Recorder:
 class Rig:
     """A worker's parts on a real backlog."""
 
-    def __init__(self, redis, *, one_by_one=True, engine=None, storage=None):
+    def __init__(self, redis, *, one_by_one=True, engine=None, storage=None, **delivery):
         self.redis = redis
         self.backlog = Backlog(redis, SilentBell())
         self.account = Accounts(redis).create_key("tests").account
@@ -138,6 +143,7 @@ class Rig:
             heartbeat=self.heartbeat,
             events=self.events,
             stopping=self.stopping,
+            **delivery,
         )
         self.runner = Runner(
             node=NODE,

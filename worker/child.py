@@ -16,8 +16,9 @@ from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
 from worker.delivery import Delivery
 from worker.flower_events import JobEvents
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import Heartbeat, Held
 from worker.introduction import Introduction
+from worker.spool import Kept, Spool
 from worker.watchdogs import ParentWatchdog, Pulse, StallWatchdog
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from shared.catalog import Catalog
     from shared.settings import Settings
+    from shared.storage import Storage
     from worker.run import Runner
 
 #: The heartbeat asks Redis with this much patience: a late answer is as bad as none.
@@ -50,6 +52,11 @@ class Child:
         self._events = JobEvents(app, node)
         self._stall = StallWatchdog(settings.stall_s)
         self._pulse = Pulse(self._wake)
+        self._spool = Spool(settings.data_dir, node=node)
+        self._spool.tidy()
+        #: What a process before this one left to be stored.
+        self._left = tuple(self._spool.found()) if self._may_wait else ()
+        self._resumed: list[tuple[Held, Kept]] = []
         beating = self._backlog(connect(settings, timeout_s=HEARTBEAT_TIMEOUT_S, retries=0))
         self._heartbeat = Heartbeat(
             beating,
@@ -59,6 +66,8 @@ class Child:
                 node=node,
                 pool=settings.pool,
                 models=tuple(model.name for model in self._catalog),
+                results_of=tuple(kept.lease for kept in self._left),
+                heard=self._resume,
             ),
             watchdogs=(ParentWatchdog(), self._stall),
             pulse=self._pulse.beat,
@@ -77,9 +86,8 @@ class Child:
         """Answer a wake-up: load the default model if none is, then work until there is nothing to do."""
         self._pulse.begin()
         try:
-            runner = self._runner
             self._heartbeat.introduced.wait()
-            runner.turn()
+            self._runner.turn()
         except ConfigurationError as error:
             # No later wake-up would fare better: the whole worker ends, and its supervisor says so.
             log.error("child.cannot_start", error=error.message)  # noqa: TRY400 - the message says it all
@@ -91,6 +99,18 @@ class Child:
         """Let deliveries finish before the process ends."""
         if "_runner" in self.__dict__:
             self._runner.delivery.drain(timeout_s)
+            self._runner.delivery.close()
+
+    def _resume(self, uids: frozenset[int]) -> None:
+        """Hold what is still ours of the jobs whose results lie on disk, and forget the others."""
+        for kept in self._left:
+            if kept.lease.uid in uids:
+                self._resumed.append((Held(kept.lease, step=kept.steps, steps=kept.steps), kept))
+            else:
+                self._spool.drop(kept)
+        self._heartbeat.hold(job for job, _ in self._resumed)
+        if self._left:
+            log.info("child.results_found", held=len(self._resumed), of=len(self._left))
 
     @cached_property
     def _runner(self) -> Runner:
@@ -112,19 +132,30 @@ class Child:
             backlog=backlog,
             engine=engine,
             heartbeat=self._heartbeat,
-            delivery=Delivery(
-                self._node,
-                backlog=backlog,
-                storage=storage,
-                heartbeat=self._heartbeat,
-                events=self._events,
-                stopping=self._stopping,
-            ),
+            delivery=self._delivery(backlog, storage),
             events=self._events,
             stall=self._stall,
             stopping=self._stopping,
             wake=self._wake,
             storage=storage,
+        )
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether results may wait on disk for storage. For a local folder there is no better disk to wait on."""
+        return bool(self._settings.s3_bucket and self._settings.spool_mb)
+
+    def _delivery(self, backlog: Backlog, storage: Storage) -> Delivery:
+        return Delivery(
+            self._node,
+            backlog=backlog,
+            storage=storage,
+            heartbeat=self._heartbeat,
+            events=self._events,
+            stopping=self._stopping,
+            spool=self._spool if self._may_wait else None,
+            spool_bytes=self._settings.spool_mb << 20,
+            left=self._resumed,
         )
 
     def _backlog(self, redis: Redis) -> Backlog:

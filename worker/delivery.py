@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from shared.errors import (
-    BacklogUnavailable,
-    DarkroomError,
-    InvalidField,
-    JobNotFound,
-    StorageUnavailable,
-    StoringFailed,
-)
-from shared.job import Artifact, Preview, Result, Status
-from worker import parameters
-from worker.encode import Caption, Encoded, encode, encode_preview
+from shared.errors import BacklogUnavailable, DarkroomError, JobNotFound, StorageUnavailable, StoringFailed
+from shared.job import Preview, Result, Status
+from worker.encode import Encoded, encode_preview
+from worker.finished import Finished, encoded, told
+from worker.insist import insist
+from worker.later import Later
+from worker.stopping import GivenUp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,38 +30,23 @@ if TYPE_CHECKING:
     from shared.storage import Storage
     from worker.flower_events import JobEvents
     from worker.heartbeat import Heartbeat, Held
+    from worker.spool import Kept, Spool
 
 #: Threads: encoding and storing one job overlap with another's.
 THREADS: Final = 4
 #: Deliveries that may wait; more hold the pipeline up, for pictures are kept in memory.
 WAITING_AT_MOST: Final = 16
-#: Seconds that storage may be away before a job fails with `storing_failed`.
-STORE_PATIENCE_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 4.0
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """A job whose pictures are drawn."""
-
-    job: Held
-    images: Sequence[Image]
-    #: Indexes of those that stand in for pictures which the safety checker flagged.
-    flagged: Collection[int] = ()
-    parameters: Mapping[str, Any]
-    timings: Mapping[str, float]
-    engine: Mapping[str, Any]
-
-
-class GivenUp(Exception):
-    """The worker shuts down, or the job was taken away; its lease says what becomes of it."""
-
-
 class Delivery:
-    """Hands jobs over to storage and backlog. `stopping` cuts the patience short."""
+    """Hands jobs over to storage and backlog. `stopping` cuts the patience short.
+
+    What storage does not take now waits in the spool, where one is given, beside what an earlier process left there.
+    """
 
     def __init__(
         self,
@@ -75,6 +57,9 @@ class Delivery:
         heartbeat: Heartbeat,
         events: JobEvents,
         stopping: threading.Event,
+        spool: Spool | None = None,
+        spool_bytes: int = 0,
+        left: Iterable[tuple[Held, Kept]] = (),
     ) -> None:
         self._node = node
         self._backlog = backlog
@@ -84,6 +69,19 @@ class Delivery:
         self._stopping = stopping
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="delivery")
         self._pending: set[Future[None]] = set()
+        self._later = (
+            None if spool is None else Later(spool, limit_bytes=spool_bytes, storage=storage, delivery=self, left=left)
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for storage that no more should be drawn."""
+        return self._later is not None and self._later.full
+
+    def close(self) -> None:
+        """Leave to the next process what still waits for storage."""
+        if self._later is not None:
+            self._later.stop()
 
     def hand_over(self, finished: Finished) -> None:
         """Deliver a job's pictures; waits where too many deliveries wait already."""
@@ -97,7 +95,21 @@ class Delivery:
 
     def fail(self, job: Held, error: DarkroomError) -> None:
         """End a job without pictures."""
-        self._start(self._end, job, Status.FAILED, Result(error=told(error)))
+        self._start(self.end, job, Status.FAILED, Result(error=told(error)))
+
+    def end(self, job: Held, status: Status, result: Result) -> None:
+        """Tell the backlog how a job ended, however long Redis is away; `GivenUp` where job or process goes."""
+        try:
+            won = self._finish(job, status, result)
+        finally:
+            self._heartbeat.release(job)
+        if not won:
+            log.info("job.taken_away", uid=job.lease.uid, fence=job.lease.fence)
+            self.abandon(job)
+            return
+        log.info("job.ended", uid=job.lease.uid, status=str(status), **result.timings)
+        error = str((result.error or {}).get("message", ""))
+        self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)
 
     def abandon(self, job: Held) -> None:
         """Forget a job that was taken away, and tell the dashboard what became of it."""
@@ -138,7 +150,7 @@ class Delivery:
         job = finished.job
         with structlog.contextvars.bound_contextvars(uid=job.lease.uid):
             try:
-                result = self._store(finished)
+                result = self._store_or_keep(job, *encoded(finished))
             except GivenUp:
                 self._heartbeat.release(job)
                 raise
@@ -149,9 +161,10 @@ class Delivery:
                 log.exception("delivery.encoding_failed")
                 error = StoringFailed("the images could not be encoded")
             else:
-                self._end(job, Status.SUCCEEDED, result)
+                if result is not None:
+                    self.end(job, Status.SUCCEEDED, result)
                 return
-            self._end(job, Status.FAILED, Result(error=told(error), engine=finished.engine))
+            self.end(job, Status.FAILED, Result(error=told(error), engine=finished.engine))
 
     def _preview(self, job: Held, index: int, step: int, image: Image) -> None:
         lease = job.lease
@@ -166,68 +179,37 @@ class Delivery:
         except (StorageUnavailable, BacklogUnavailable) as error:
             log.warning("delivery.preview_dropped", uid=lease.uid, step=step, error=error.message)
 
-    def _store(self, finished: Finished) -> Result:
-        lease, spec = finished.job.lease, finished.job.lease.submission.spec
-        seeds = spec.image_seeds()
-        started = time.perf_counter()
-        files = [
-            encode(image, spec, caption(finished, seed)) for image, seed in zip(finished.images, seeds, strict=True)
-        ]
-        encoded = time.perf_counter()
-        # One patience for all of a job's pictures, not one for each.
-        deadline = time.monotonic() + STORE_PATIENCE_S
-        artifacts = tuple(
-            Artifact(
-                key=self._put(
-                    f"results/{lease.handle}/{lease.fence}/{index}.{file.extension}",
-                    file,
-                    finished.job,
-                    deadline=deadline,
-                ),
-                seed=seed,
-                width=image.width,
-                height=image.height,
-                content_type=file.content_type,
-                bytes=len(file.data),
-                flagged=index in finished.flagged,
-            )
-            for index, (image, seed, file) in enumerate(zip(finished.images, seeds, files, strict=True))
-        )
-        stored = time.perf_counter()
-        timings = {**finished.timings, "encode": encoded - started, "store": stored - encoded}
-        return Result(
-            artifacts=artifacts,
-            parameters=finished.parameters,
-            timings={stage: round(seconds, 4) for stage, seconds in timings.items()},
-            engine=finished.engine,
-        )
-
-    def _put(self, key: str, file: Encoded, job: Held, *, deadline: float) -> str:
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                self._storage.put(key, file.data, content_type=file.content_type)
-            except StorageUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("delivery.store_again", in_s=pause, error=str(error))
-                self._pause(pause, job)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-            else:
-                return key
-
-    def _end(self, job: Held, status: Status, result: Result) -> None:
+    def _store_or_keep(self, job: Held, result: Result, files: Sequence[Encoded]) -> Result | None:
+        """Store a job's files; None where they wait on disk."""
+        if self._later is None:
+            return self._store(job, result, files)
         try:
-            won = self._finish(job, status, result)
-        finally:
-            self._heartbeat.release(job)
-        if not won:
-            log.info("job.taken_away", uid=job.lease.uid, fence=job.lease.fence)
-            self.abandon(job)
-            return
-        log.info("job.ended", uid=job.lease.uid, status=str(status), **result.timings)
-        error = str((result.error or {}).get("message", ""))
-        self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)
+            if not self._later.storage_away:
+                return self._store(job, result, files, insists=False)
+        except StorageUnavailable as error:
+            log.warning("delivery.stored_later", error=error.message)
+        try:
+            self._later.keep(job, result, [file.data for file in files])
+        except OSError:  # no room on disk either: it waits here, and soon the pipeline waits for it
+            log.exception("delivery.not_kept")
+            return self._store(job, result, files)
+        return None
+
+    def _store(self, job: Held, result: Result, files: Sequence[Encoded], *, insists: bool = True) -> Result:
+        started = time.perf_counter()
+        missing = list(zip(result.artifacts, files, strict=True))
+
+        def put() -> None:
+            while missing:
+                artifact, file = missing[0]
+                self._storage.put(artifact.key, file.data, content_type=file.content_type)
+                del missing[0]
+
+        if insists:
+            insist(put, self._storage, pause=partial(self._pause, job=job))
+        else:
+            put()
+        return replace(result, timings={**result.timings, "store": round(time.perf_counter() - started, 4)})
 
     def _finish(self, job: Held, status: Status, result: Result) -> bool:
         pause = FIRST_PAUSE_S
@@ -242,17 +224,3 @@ class Delivery:
     def _pause(self, seconds: float, job: Held) -> None:
         if self._stopping.wait(seconds) or job.lost.is_set():
             raise GivenUp
-
-
-def caption(finished: Finished, seed: int) -> Caption:
-    """Return what the file of the job's image with that seed tells."""
-    image = parameters.of_image(finished.parameters, seed=seed)
-    return Caption(
-        text=parameters.as_text(image, model_hash=str(finished.engine["model_hash"])), json=parameters.as_json(image)
-    )
-
-
-def told(error: DarkroomError) -> dict[str, Any]:
-    """Return an error as a record shows it: no path, no traceback, and the field at fault where there is one."""
-    message = f"{error.field}: {error.message}" if isinstance(error, InvalidField) else error.message
-    return {"code": error.code, "message": message, "retryable": error.retryable}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -23,10 +24,11 @@ from shared.safe_http import SafeHttp
 from shared.spec import input_key
 from shared.storage import Storage, open_storage
 from worker.heartbeat import Heartbeat, Held
+from worker.insist import insist
 from worker.introduction import Introduction
+from worker.stopping import GivenUp
 
 if TYPE_CHECKING:
-    from shared.backlog import Lease
     from shared.celery_app import Bell
     from shared.settings import Settings
 
@@ -36,9 +38,8 @@ THREADS: Final = 8
 PAUSE_S: Final = 0.25
 #: The heartbeat asks Redis with this much patience.
 HEARTBEAT_TIMEOUT_S: Final = 1.0
-#: Between two tries while storage or Redis is away, and how often a fetched image is tried to be stored.
+#: Between two claims while Redis is away.
 OUTAGE_PAUSE_S: Final = 1.0
-STORE_TRIES: Final = 30
 
 log = structlog.get_logger(__name__)
 
@@ -133,6 +134,8 @@ class Ingest:
                 self._ingest(job)
             except BacklogUnavailable:
                 log.warning("ingest.postponed")  # its lease runs out, and it is fetched again
+            except GivenUp:
+                log.warning("ingest.given_up")
             except Exception:  # nobody reads the future; without this the cause would be lost
                 log.exception("ingest.failed")
 
@@ -143,7 +146,7 @@ class Ingest:
             formats = str(lease.submission.option("image_formats") or "").split() or FORMATS
             remote = spec.remote_inputs()
             images = {name: fetch_image(self._http, url, field=name, formats=formats) for name, url in remote.items()}
-            keys = {remote[name]: self._store(lease, name, image) for name, image in images.items()}
+            keys = {remote[name]: self._store(job, name, image) for name, image in images.items()}
         except (InvalidField, StorageUnavailable) as error:
             log.info("ingest.refused", error=str(error))
             self._backlog.finish(self._node, lease, Status.FAILED, Result(error=_told(error)))
@@ -155,16 +158,14 @@ class Ingest:
         sent = self._backlog.advance(self._node, lease, submission, pool=pool)
         log.info("ingest.done" if sent else "ingest.taken_away")
 
-    def _store(self, lease: Lease, name: str, image: CheckedImage) -> str:
-        key, data = input_key(lease.handle, name), normalized(image)
-        for left in reversed(range(STORE_TRIES)):
-            try:
-                self._storage.put(key, data, content_type="image/png")
-            except StorageUnavailable:
-                if not left or self._stopping.wait(OUTAGE_PAUSE_S):
-                    raise
-            else:
-                break
+    def _store(self, job: Held, name: str, image: CheckedImage) -> str:
+        key, data = input_key(job.lease.handle, name), normalized(image)
+
+        def pause(seconds: float) -> None:
+            if self._stopping.wait(seconds) or job.lost.is_set():
+                raise GivenUp
+
+        insist(partial(self._storage.put, key, data, content_type="image/png"), self._storage, pause=pause)
         return key
 
 

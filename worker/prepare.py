@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from PIL.Image import Resampling
 
-from shared.errors import InvalidField, JobError, StorageUnavailable
+from shared.errors import InvalidField, JobError
 from shared.inputs import check_image
 from shared.spec import Task
 from worker.controlnet.hints import hint
 from worker.images import fit, fit_mask, open_stored
+from worker.insist import insist
 from worker.pipelines.regions import region, zoomed_in
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
     from shared.spec import ControlNet, JobSpec
     from shared.storage import Storage
-
-#: Seconds that storage may be away before a job fails with `storage_unavailable`.
-PATIENCE_S: Final = 60.0
-FIRST_PAUSE_S: Final = 0.25
-LONGEST_PAUSE_S: Final = 4.0
-
-log = structlog.get_logger(__name__)
 
 
 class InputUnusable(JobError):
@@ -60,7 +53,7 @@ def prepare(
     pause: Callable[[float], None],
     hint_kind: Callable[[str], str],
 ) -> Inputs:
-    """Return what the spec draws from. `pause` waits so many seconds while storage is away; what it raises ends that.
+    """Return what the spec draws from. `pause` waits so many seconds where storage is away; what it raises ends that.
 
     `hint_kind` tells what a ControlNet, by its name, looks at; it may raise as well.
 
@@ -98,19 +91,10 @@ def _hint(spec: JobSpec, net: ControlNet, picture: Image, *, mask: Image | None,
 
 
 def _get(storage: Storage, name: str, key: str, *, pause: Callable[[float], None]) -> bytes:
-    deadline = time.monotonic() + PATIENCE_S
-    seconds = FIRST_PAUSE_S
-    while True:
-        try:
-            return storage.get(key).data
-        except KeyError as error:
-            raise InputUnusable(f"{name} is not stored any more") from error
-        except StorageUnavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("prepare.fetch_again", in_s=seconds, error=str(error))
-            pause(seconds)
-            seconds = min(2 * seconds, LONGEST_PAUSE_S)
+    try:
+        return insist(partial(storage.get, key), storage, pause=pause).data
+    except KeyError as error:
+        raise InputUnusable(f"{name} is not stored any more") from error
 
 
 def _decoded(name: str, data: bytes) -> Image:

@@ -11,12 +11,13 @@ import structlog
 from shared.errors import BacklogUnavailable, ContentFiltered, DarkroomError, GenerationFailed
 from worker import parameters, schedulers
 from worker.batch import Picture, Work, calls
-from worker.delivery import Finished, GivenUp
+from worker.finished import Finished
 from worker.pipelines import DeviceBroken, Interrupted
 from worker.pipelines.tasks import DRAW
 from worker.prepare import prepare
 from worker.preview import decode
 from worker.safety import checked, screened
+from worker.stopping import GivenUp
 from worker.token_merging import token_merging
 from worker.watchdogs import end_process
 
@@ -69,20 +70,29 @@ class Runner:
         """Claim and run until nothing is claimable and all is delivered, or until the turn is over."""
         deadline = time.monotonic() + TURN_S
         while not self.stopping.is_set():
-            try:
-                claimed = self._claim()
-            except BacklogUnavailable as error:
-                log.warning("run.backlog_unavailable", error=str(error.__cause__ or error))
-                self.stopping.wait(OUTAGE_PAUSE_S)
-                continue
-            if claimed:
-                self.run(claimed)
-            elif not self.delivery.wait(PAUSE_S):
+            if not self._step():
                 return
             if time.monotonic() > deadline:
                 self.wake()
                 return
         self.delivery.drain(DRAIN_S)
+
+    def _step(self) -> bool:
+        """Claim and run a batch, or wait for what is in the way of that; False where there is nothing left to do."""
+        if self.delivery.full:
+            log.warning("run.storage_away")
+            self.stopping.wait(OUTAGE_PAUSE_S)
+            return True
+        try:
+            claimed = self._claim()
+        except BacklogUnavailable as error:
+            log.warning("run.backlog_unavailable", error=str(error.__cause__ or error))
+            self.stopping.wait(OUTAGE_PAUSE_S)
+            return True
+        if claimed:
+            self.run(claimed)
+            return True
+        return self.delivery.wait(PAUSE_S)
 
     def run(self, leases: Sequence[Lease]) -> None:
         """Draw a batch and hand its jobs over, each as soon as it is complete."""

@@ -32,11 +32,15 @@ from worker.courier import Ticker, build_courier
 from worker.flower_events import cancel_on_revoke
 from worker.ingest import Ingest
 from worker.retention import Retention
+from worker.spool import Spool
 from worker.stopping import Stopping
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery import Celery
 
+    from shared.backlog import Lease
     from shared.settings import Settings
 
 #: Deliveries of a child that is told to end may take so long.
@@ -88,7 +92,8 @@ class WorkerRole:
             self._child.drain(DRAIN_S)
 
     def _leave(self, sender: Any, **_: Any) -> None:
-        _say_goodbye(self._app, self._settings, sender.hostname)
+        kept = [kept.lease for kept in Spool(self._settings.data_dir, node=sender.hostname).found()]
+        _say_goodbye(self._app, self._settings, sender.hostname, results_of=kept)
 
 
 class CourierRole:
@@ -140,10 +145,10 @@ def _read_queue_of(app: Celery, node: str) -> None:
     app.amqp.queues.select_add(queue, exchange=queue, routing_key=queue)
 
 
-def _say_goodbye(app: Celery, settings: Settings, node: str) -> None:
+def _say_goodbye(app: Celery, settings: Settings, node: str, *, results_of: Sequence[Lease] = ()) -> None:
     redis = connect(settings, timeout_s=GOODBYE_TIMEOUT_S)
     try:
-        Backlog(redis, CeleryBell(app), lease_s=settings.lease_s).goodbye(node)
+        Backlog(redis, CeleryBell(app), lease_s=settings.lease_s).goodbye(node, results_of=results_of)
         with app.connection_for_write() as connection:
             app.amqp.queues[node_queue(node)](connection.default_channel).delete()
     except (BacklogUnavailable, KombuError, RedisError, OSError) as error:

@@ -8,6 +8,10 @@ import os
 import threading
 
 
+class GivenUp(Exception):
+    """The worker shuts down, or the job was taken away; its lease says what becomes of it."""
+
+
 class Stopping:
     """Made before the fork; `tell` is the parent's part, `listen` the child's."""
 

@@ -86,7 +86,7 @@ class Backlog:
         self._bell = bell
         self._limit = limit
         self._lease_ms = int(lease_s * 1000)
-        self._introduction: tuple[str, ...] = ()
+        self._introduction: tuple[str | int, ...] = ()
         self._scripts = {name: Script(name) for name in _SCRIPTS}
 
     def submit(
@@ -280,11 +280,17 @@ class Backlog:
             return None
         return int(self._redis.zcard(idle_key(pool, model)))
 
-    def hello(self, node: str, incarnation: str, *, pool: str, models: Sequence[str]) -> None:
-        """Introduce a worker's process. What a dead predecessor of the same name held is requeued at once."""
-        self._introduction = (node, incarnation, pool, "\n".join(models), _LOST_RESULT)
-        _, _, woken, entries = self._run("hello", *self._introduction)
+    def hello(
+        self, node: str, incarnation: str, *, pool: str, models: Sequence[str], results_of: Sequence[Lease] = ()
+    ) -> frozenset[int]:
+        """Introduce a worker's process. What a dead predecessor of the same name held is requeued at once.
+
+        Of `results_of`, which it drew and whose results the new process has, it returns the uids that it holds now.
+        """
+        self._introduction = (node, incarnation, pool, "\n".join(models), _LOST_RESULT, self._lease_ms)
+        _, _, woken, entries, held = self._run("hello", *self._introduction, *_pairs(results_of))
         self._ring(woken, entries)
+        return frozenset(int(uid) for uid in held)
 
     def claim(self, node: str, *, max_jobs: int, max_images: int, loaded_model: str = "") -> Claim:
         """Lease a batch; an empty one means that nothing was claimable and that the worker is noted idle."""
@@ -332,13 +338,12 @@ class Backlog:
     def handback(self, node: str, leases: Sequence[Lease]) -> None:
         """Return leases whose jobs have not been started; the attempt does not count."""
         if leases:
-            pairs = [n for lease in leases for n in (lease.uid, lease.fence)]
-            _, woken = self._run("handback", node, *pairs)
+            _, woken = self._run("handback", node, *_pairs(leases))
             self._bell.wake(woken)
 
-    def goodbye(self, node: str) -> None:
-        """Forget a worker that leaves; what it still holds is requeued."""
-        _, woken, entries = self._run("goodbye", node, _LOST_RESULT)
+    def goodbye(self, node: str, *, results_of: Sequence[Lease] = ()) -> None:
+        """Forget a worker that leaves; what it still holds is requeued, but for what it has the results of."""
+        _, woken, entries = self._run("goodbye", node, _LOST_RESULT, *_pairs(results_of))
         self._ring(woken, entries)
 
     def sweep(self) -> Swept:
@@ -412,6 +417,10 @@ def _ask(pipe: Any, uid: int) -> None:
 def new_handle() -> str:
     """Return 128 random bits as hex: what a job is called wherever others can see it."""
     return secrets.token_hex(16)
+
+
+def _pairs(leases: Sequence[Lease]) -> list[int]:
+    return [n for lease in leases for n in (lease.uid, lease.fence)]
 
 
 def _lease(*values: str) -> Lease:

@@ -55,9 +55,10 @@ class BacklogMachine(RuleBasedStateMachine):
         self.fetching = []
         self.backlog.hello(COURIER, "1", pool=INGEST_POOL, models=(INGEST_MODEL,))
 
-    def introduce(self, node):
-        self.incarnation[node] += 1
-        self.backlog.hello(node, str(self.incarnation[node]), pool="p", models=MODELS)
+    def introduce(self, node, results_of=(), *, again=0):
+        self.incarnation[node] += 1 - again
+        incarnation = str(self.incarnation[node])
+        return self.backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
 
     def take(self, node, max_jobs, loaded):
         leases = self.backlog.claim(node, max_jobs=max_jobs, max_images=8, loaded_model=loaded).leases
@@ -253,19 +254,21 @@ class BacklogMachine(RuleBasedStateMachine):
         for _ in range(1 + twice):
             assert self.backlog.finish(node, lease, status, result) is held
 
-    @rule(node=nodes, fresh=st.booleans())
-    def die(self, node, fresh):
-        """The process dies; the next one says hello, or its leases run out."""
+    @rule(node=nodes, fresh=st.booleans(), results=st.integers(0, 2))
+    def die(self, node, fresh, results):
+        """The process dies; the next one says hello and has some of its results, or its leases run out."""
         old, self.leases[node] = self.leases[node], []
         if fresh:
-            self.introduce(node)
-            self.introduce_again(node)
+            self.introduce_with(node, old[:results])
         else:
             for lease in old:
                 self.redis.zadd("{dr}:lease", {lease.uid: 1}, xx=True)
 
-    def introduce_again(self, node):
-        self.backlog.hello(node, str(self.incarnation[node]), pool="p", models=MODELS)
+    def introduce_with(self, node, results_of):
+        held = {lease.uid for lease in results_of if self.current(node, lease)}
+        for again in (0, 1):  # the first reply was lost
+            assert self.introduce(node, results_of, again=again) == held
+        self.leases[node] = [lease for lease in results_of if lease.uid in held]
 
     @rule(node=nodes)
     def stall(self, node):
@@ -293,11 +296,12 @@ class BacklogMachine(RuleBasedStateMachine):
         for _ in range(1 + twice):
             self.backlog.handback(node, leases)
 
-    @rule(node=nodes)
-    def leave(self, node):
-        self.leases[node] = []
-        self.backlog.goodbye(node)
-        self.introduce(node)
+    @rule(node=nodes, results=st.integers(0, 2))
+    def leave(self, node, results):
+        """It leaves, with some results on its disk, and comes back."""
+        left = self.leases[node][:results]
+        self.backlog.goodbye(node, results_of=left)
+        self.introduce_with(node, left)
 
     @rule(which=st.integers(0, 30), twice=st.booleans())
     def cancel(self, which, twice):

@@ -12,7 +12,7 @@ from PIL import Image
 from shared.spec import JobSpec, Task
 from shared.storage import StoredObject
 from tests.worker_rig import Rig
-from worker import parameters, prepare
+from worker import insist, parameters, prepare
 from worker.batch import Work
 from worker.pipelines.regions import region, zoomed_in, zoomed_out
 from worker.pipelines.tasks import DRAW
@@ -54,7 +54,7 @@ def painter(monkeypatch):
 
 @pytest.fixture
 def rig(valkey, monkeypatch):
-    monkeypatch.setattr(prepare, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(insist, "FIRST_PAUSE_S", 0.01)
     rig = Rig(valkey, one_by_one=False)
     rig.storage.objects[IMAGE_KEY] = StoredObject(png("red"), "image/png")
     rig.storage.objects[MASK_KEY] = StoredObject(png("white"), "image/png")
@@ -146,17 +146,18 @@ def test_a_decoders_surprise_fails_its_job_alone(rig, painter, monkeypatch):
     assert rig.read(bad).result.error["code"] == "generation_failed"
 
 
-def test_storage_that_comes_back_is_waited_for(rig, painter):
+def test_storage_that_is_away_is_waited_for_however_long(rig, painter, monkeypatch):
+    monkeypatch.setattr(insist, "PATIENCE_S", 0.0)
     uid = rig.submit(image=IMAGE_KEY)
     leases = rig.claim()
-    rig.storage.failures = 3
+    rig.storage.failures, rig.storage.well = 3, False
     rig.runner.run(leases)
     assert rig.delivery.drain(60)
     assert rig.statuses(uid) == ["succeeded"]
 
 
-def test_storage_that_stays_away_fails_the_job(rig, painter, monkeypatch):
-    monkeypatch.setattr(prepare, "PATIENCE_S", 0.0)
+def test_storage_that_is_well_but_refuses_fails_the_job(rig, painter, monkeypatch):
+    monkeypatch.setattr(insist, "PATIENCE_S", 0.0)
     uid = rig.submit(image=IMAGE_KEY)
     rig.storage.failures = 100
     rig.runner.turn()

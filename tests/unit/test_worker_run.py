@@ -11,8 +11,7 @@ from shared.errors import StorageUnavailable
 from shared.job import Status
 from tests import services
 from tests.worker_rig import NODE, POISON, Rig
-from worker import delivery as delivery_module
-from worker import run
+from worker import insist, run
 from worker.heartbeat import Heartbeat
 
 
@@ -164,16 +163,17 @@ def test_a_turn_that_takes_long_lets_celery_have_a_word(rig, monkeypatch):
     assert rig.statuses(first, second) == ["succeeded", "queued"]
 
 
-def test_storage_that_comes_back_is_waited_for(rig, monkeypatch):
-    monkeypatch.setattr(delivery_module, "FIRST_PAUSE_S", 0.01)
-    rig.storage.failures = 3
+def test_storage_that_is_away_is_waited_for_however_long(rig, monkeypatch):
+    monkeypatch.setattr(insist, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(insist, "PATIENCE_S", 0.0)
+    rig.storage.failures, rig.storage.well = 3, False
     uid = rig.submit()
     rig.runner.turn()
     assert rig.statuses(uid) == ["succeeded"]
 
 
-def test_storage_that_stays_away_fails_the_job(rig, monkeypatch):
-    monkeypatch.setattr(delivery_module, "STORE_PATIENCE_S", 0.0)
+def test_storage_that_is_well_but_refuses_fails_the_job(rig, monkeypatch):
+    monkeypatch.setattr(insist, "PATIENCE_S", 0.0)
     rig.storage.failures = 100
     uid = rig.submit()
     rig.runner.turn()
@@ -182,31 +182,24 @@ def test_storage_that_stays_away_fails_the_job(rig, monkeypatch):
     assert job.result.error["retryable"] is True
 
 
-def test_all_pictures_of_a_job_share_one_patience(rig, monkeypatch):
-    """Each would be stored within its own 60 seconds, were it given them; all of them are not."""
+@pytest.mark.parametrize(("away", "counted_from"), [((), 0), (range(10, 30), 30)])
+def test_patience_is_with_a_storage_that_is_well(rig, monkeypatch, away, counted_from):
+    """It has a minute; what was before it was away does not count."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(delivery_module, "time", SimpleNamespace(monotonic=lambda: clock.now, perf_counter=lambda: 0.0))
+    monkeypatch.setattr(insist, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    made = []
 
-    def pause(seconds, _job):
+    def refused():
+        rig.storage.well = len(made) not in away
+        made.append(clock.now)
+        raise StorageUnavailable
+
+    def pause(seconds):
         clock.now += seconds
 
-    monkeypatch.setattr(rig.delivery, "_pause", pause)
-    away_until, put = {}, rig.storage.put
-
-    def put_late(key, data, *, content_type):
-        if clock.now < away_until.setdefault(key, clock.now + 25):
-            raise StorageUnavailable
-        put(key, data, content_type=content_type)
-
-    rig.storage.put = put_late
-    uids = []
-    for count in (2, 4):
-        uids.append(rig.submit(num_images=count))
-        rig.runner.run(rig.claim())
-        while rig.delivery.wait(60):
-            pass
-    assert rig.statuses(*uids) == ["succeeded", "failed"]
-    assert rig.read(uids[1]).result.error["code"] == "storing_failed"
+    with pytest.raises(StorageUnavailable):
+        insist.insist(refused, rig.storage, pause=pause)
+    assert 60 <= made[-1] - made[counted_from] < 60 + insist.LONGEST_PAUSE_S
 
 
 def test_a_lease_taken_over_makes_the_result_void(rig):

@@ -99,6 +99,12 @@ local function activate(account, lane, band)
   return true
 end
 
+-- Whether a node holds a job under this fence.
+local function is_held(uid, fence, node)
+  local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'fence', 'worker')
+  return j[1] == 'running' and j[2] == fence and j[3] == node
+end
+
 local function each_flow(account, act)
   for _, flow in ipairs(redis.call('SMEMBERS', P .. 'flows:' .. account)) do
     local lane, band = string.match(flow, '^(.*)|(%d+)$')
