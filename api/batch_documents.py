@@ -61,6 +61,7 @@ class BatchLinksDocument(Schema):
 
     self = _text("The batch.", format="uri")
     jobs = _text("Its jobs, in the order of its lines.", format="uri")
+    results = _text("Its manifest: what has become of each line, with links to the images.", format="uri")
     cancel = _text("POST here to end it.", format="uri")
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from marshmallow import fields, validate
 
+from api.batch_results import FORMATS
 from api.fields import Flag, Known, QueryNumber, Text
 from api.schemas import JobRequest, Request, SubmitHeaders
 from shared.batch import MAX_LINES, BatchOptions
@@ -95,6 +96,19 @@ class BatchRowsQuery(Request):
         load_default=0,
         validate=validate.Range(min=0, max=MAX_LINES, error="must be a page's next_cursor"),
         metadata={"description": "`next_cursor` of the page before: the line after which to begin."},
+    )
+
+
+class BatchResultsQuery(Request):
+    """What `GET /v1/batches/{batch_id}/results` takes."""
+
+    format = Text(
+        validate=Known(FORMATS), metadata={"description": "How it is written. Default: what `Accept` prefers."}
+    )
+    cursor = QueryNumber(
+        load_default=0,
+        validate=validate.Range(min=0, max=MAX_LINES, error="must be the number of a line"),
+        metadata={"description": "The line after which to begin, to go on where an answer broke off."},
     )
 
 

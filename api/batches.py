@@ -17,7 +17,8 @@ from api.batch_documents import (
     DryRunDocument,
 )
 from api.batch_intake import BatchRefused, BatchRequest
-from api.batch_schemas import BatchHeaders, BatchListQuery, BatchQuery, BatchRowsQuery
+from api.batch_results import FORMATS, RESULTS_DOC, results_response
+from api.batch_schemas import BatchHeaders, BatchListQuery, BatchQuery, BatchResultsQuery, BatchRowsQuery
 from api.faults import problem
 from api.links import request_links
 from api.responses import PRIVATE, json_response
@@ -151,6 +152,26 @@ def list_batch_jobs(query: dict[str, Any], batch_id: int) -> Response:
         "next_cursor": str(after + limit) if after + limit < batch.total else None,
     }
     return json_response(page, headers=PRIVATE)
+
+
+@batches.route("/batches/<int:batch_id>/results", parameters=[BATCH_ID_DOC], methods=["GET"])
+@batches.arguments(BatchResultsQuery, location="query")
+@batches.response(
+    200,
+    {"type": "string", "description": "An object a line: a line of the batch and what has become of it."},
+    content_type=FORMATS["jsonl"],
+    description="The manifest, line by line.",
+)
+@batches.doc(**RESULTS_DOC)
+@batches.problems(400, 401, 403, 404, 503)
+def batch_results(query: dict[str, Any], batch_id: int) -> Response:
+    """Fetch a batch's manifest.
+
+    One record for each line, in their order: number, uid, status, track_id, prompt, links to the images, the error. It
+    can be read at any time; what has not ended is told as it stands. As JSON Lines, or as CSV by `format` or `Accept`.
+    """
+    batch = services().batches.read(batch_id, account=current_account().id)
+    return results_response(batch, after=query["cursor"], form=query.get("format"))
 
 
 def _set(batch_id: int, action: str) -> Response:

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from api.links import RequestLinks
+from api.links import request_links
 from api.services import Services
 from shared.accounts import Account
 from shared.api_keys import KEY_MARK, Scope
@@ -87,5 +87,4 @@ class ServiceDesk:
         del account
         key = kept_key(new_handle(), now_s=time.time())
         self._services.storage.put(key, normalized(check_image(data, field=field)), content_type="image/png")
-        links = RequestLinks(base_url=self.base_url, storage=self._services.storage, ttl_s=KEPT_S)
-        return links.file(key, filename=f"{field}.png").url
+        return request_links(ttl_s=KEPT_S).file(key, filename=f"{field}.png").url

@@ -197,9 +197,9 @@ class Batches:
         waiting = (BatchRow(line=next(numbers), status=unfed, submission=submission_of(text)) for text in texts)
         return [*fed, *waiting]
 
-    def all_rows(self, batch: Batch) -> Iterator[BatchRow]:
-        """Yield every line of a batch in its order, read as one goes along."""
-        for first in range(0, batch.total, LINES_AT_ONCE):
+    def all_rows(self, batch: Batch, *, after: int = 0) -> Iterator[BatchRow]:
+        """Yield every line of a batch behind the line `after`, in their order, read as one goes along."""
+        for first in range(after, batch.total, LINES_AT_ONCE):
             yield from self.rows(batch, after=first, limit=LINES_AT_ONCE)
 
     def left_behind(self, batch: Batch) -> Iterator[str]:

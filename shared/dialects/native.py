@@ -24,10 +24,10 @@ def render_job(job: Job, links: Links) -> dict[str, Any]:
         "eta_s": job.eta_s,
         **_times(job),
         "parameters": _parameters(job),
-        "outputs": _outputs(job, links),
+        "outputs": render_outputs(job, links),
         "previews": [_preview(job, preview, links) for preview in job.previews],
         "timings": _timings(job),
-        "error": _error(job),
+        "error": render_failure(job),
         "links": render_links(job.uid, links),
     }
 
@@ -39,9 +39,9 @@ def render_webhook(job: Job, links: Links) -> dict[str, Any]:
         "status": job.status.value,
         "track_id": job.submission.track_id,
         **_times(job),
-        "outputs": _outputs(job, links),
+        "outputs": render_outputs(job, links),
         "timings": _timings(job),
-        "error": _error(job),
+        "error": render_failure(job),
     }
 
 
@@ -95,7 +95,8 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _outputs(job: Job, links: Links) -> list[dict[str, Any]]:
+def render_outputs(job: Job, links: Links) -> list[dict[str, Any]]:
+    """Return a job's images, with links that are signed anew."""
     artifacts = job.result.artifacts if job.status is Status.SUCCEEDED else ()
     outputs = []
     for index, artifact in enumerate(artifacts):
@@ -138,7 +139,8 @@ def _timings(job: Job) -> dict[str, float]:
     return timings
 
 
-def _error(job: Job) -> dict[str, Any] | None:
+def render_failure(job: Job) -> dict[str, Any] | None:
+    """Return why a job failed, None where it did not."""
     error = job.result.error
     if error is None:
         return None

@@ -23,6 +23,7 @@ def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
         "links": {
             "self": links.api("v1", "batches", batch.id),
             "jobs": links.api("v1", "batches", batch.id, "jobs"),
+            "results": links.api("v1", "batches", batch.id, "results"),
             "cancel": links.api("v1", "batches", batch.id, "cancel"),
         },
     }

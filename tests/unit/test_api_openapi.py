@@ -27,6 +27,7 @@ ROUTES = {
     ("/v1/batches", "get"),
     ("/v1/batches/{batch_id}", "get"),
     ("/v1/batches/{batch_id}/jobs", "get"),
+    ("/v1/batches/{batch_id}/results", "get"),
     *((f"/v1/batches/{{batch_id}}/{action}", "post") for action in ("pause", "resume", "cancel", "retry")),
     ("/v1/models", "get"),
     ("/v1/assets", "get"),
