@@ -12,6 +12,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from shared.redis_url import SentinelUrl, is_sentinel
 from shared.settings import Settings
 
 GENERATE: Final = "generate"
@@ -30,7 +31,9 @@ def node_queue(node: str) -> str:
 
 def make_celery(settings: Settings) -> Celery:
     """Return the app, configured. Imports no task and no torch."""
-    app = Celery("darkroom", broker=settings.require_redis(), set_as_current=True)
+    url = settings.require_redis()
+    sentinel = SentinelUrl.parse(url) if is_sentinel(url) else None
+    app = Celery("darkroom", broker=sentinel.broker_url if sentinel else url, set_as_current=True)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -57,9 +60,10 @@ def make_celery(settings: Settings) -> Celery:
             "interval_start": 0,
             "interval_step": 0.2,
             "interval_max": 0.2,
+            **(sentinel.broker_options if sentinel else {}),
         },
         # Left to itself kombu would take any certificate; what the URL says of its own (ssl_ca_certs) is added.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis_url.startswith("rediss://") else False,
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else False,
         event_queue_expires=60,
         timezone="UTC",
     )

@@ -1,15 +1,17 @@
 """Connections to Redis, and the secret that all processes share through it."""
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 from redis._parsers.base import BaseParser
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from shared.keys import secret_key
+from shared.redis_url import SentinelUrl, is_sentinel
 from shared.settings import Settings
 
 #: How a server says that it cannot serve us now: its disk is full, or its role changes under a failover.
@@ -31,14 +33,25 @@ def connect(settings: Settings, *, timeout_s: float = 5.0, retries: int = 1) -> 
     A call is repeated at most `retries` times: every script of ours may be repeated, but a caller who waits wants
     to hear of an outage soon.
     """
-    return Redis.from_url(
-        settings.require_redis(),
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+    url = settings.require_redis()
+    options = {
+        "decode_responses": True,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": 15,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+    }
+    return _master(SentinelUrl.parse(url), options) if is_sentinel(url) else Redis.from_url(url, **options)
+
+
+def _master(url: SentinelUrl, options: dict[str, Any]) -> Redis:
+    """Return a client that asks the sentinels, at each new connection, which server is the master now."""
+    # redis-py leaves this class without types.
+    sentinel: Any = Sentinel(url.sentinels, sentinel_kwargs=url.sentinel_options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(
+        url.service, db=url.database, username=url.username, password=url.password, **options
     )
+    return master
 
 
 def signing_secret(settings: Settings, redis: Redis) -> str:

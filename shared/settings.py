@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from shared.errors import ConfigurationError
+from shared.redis_url import SENTINEL_SCHEME, SentinelUrl, is_sentinel
 
 Network = IPv4Network | IPv6Network
 
@@ -168,6 +169,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _redis_url(text: str) -> str:
+    if is_sentinel(text):
+        SentinelUrl.parse(text)
+        return text
+    return _url("redis", "rediss", "unix", SENTINEL_SCHEME)(text)
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -214,7 +222,7 @@ def _secret(text: str) -> str:
 
 #: field of Settings -> (environment variable, how its text is read)
 VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "redis_url": ("REDIS_URL", _url("redis", "rediss", "unix")),
+    "redis_url": ("REDIS_URL", _redis_url),
     "data_dir": ("DARKROOM_DATA_DIR", _path),
     "secret_key": ("SECRET_KEY", _secret),
     "host": ("HOST", str),

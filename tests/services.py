@@ -20,7 +20,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
+import trustme
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -111,10 +113,7 @@ class RedisServer:
     service: Service
     port: int
     data_dir: Path
-
-    @property
-    def url(self) -> str:
-        return f"redis://{HOST}:{self.port}/0"
+    url: str
 
     def client(self, **options) -> Redis:
         """Return a client; the caller closes it."""
@@ -157,27 +156,40 @@ def redis_server(
     aof: bool = False,
     settings=(),
     restore_signals=True,
+    password: str | None = None,
+    tls: bool = False,
 ) -> Iterator[RedisServer]:
-    """Start a Redis-like server. With `aof` it keeps its data over `restart` and (up to a second) `kill`."""
+    """Start a Redis-like server. With `aof` it keeps its data over `restart` and (up to a second) `kill`.
+
+    With `tls` it speaks nothing else; the URL names the file of its certificate's authority.
+    """
     with ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-redis-")))
         number = port or free_port()
-        args = [binary, "--port", str(number), "--bind", HOST, "--dir", str(folder)]
-        args += [
-            "--save",
-            "",
-            "--appendonly",
-            "yes" if aof else "no",
-            "--maxmemory-policy",
-            "noeviction",
-            *settings,
-        ]
-        service = Service(
-            args, ready=lambda: _pings(number), log=folder / "server.log", restore_signals=restore_signals
-        )
+        credentials = f":{quote(password, safe='')}@" if password else ""
+        url = f"{'rediss' if tls else 'redis'}://{credentials}{HOST}:{number}/0"
+        args = [binary, "--bind", HOST, "--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction"]
+        args += ["--appendonly", "yes" if aof else "no", *settings]
+        args += ["--requirepass", password, "--masterauth", password] if password else []
+        if tls:
+            args += ["--port", "0", "--tls-port", str(number), *_certified(folder)]
+            url += f"?ssl_ca_certs={folder / 'authority.pem'}"
+        else:
+            args += ["--port", str(number)]
+        service = Service(args, ready=lambda: _pings(url), log=folder / "server.log", restore_signals=restore_signals)
         stack.callback(service.stop)
         service.start()
-        yield RedisServer(service=service, port=number, data_dir=folder)
+        yield RedisServer(service=service, port=number, data_dir=folder, url=url)
+
+
+def _certified(folder: Path) -> list[str]:
+    """Write a certificate for HOST into the folder; returns the options that make a Redis use it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    certificate = authority.issue_cert(HOST)
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    own = str(folder / "server.pem")
+    return ["--tls-cert-file", own, "--tls-key-file", own, "--tls-auth-clients", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,8 +345,8 @@ def receiver(*, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         server.stop()
 
 
-def _pings(port: int) -> bool:
-    client = Redis(host=HOST, port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+def _pings(url: str) -> bool:
+    client = Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
     try:
         return bool(client.ping())
     except RedisError:  # not yet listening, or still loading its data
