@@ -56,6 +56,10 @@ lint: setup ## ruff, the import rules, the compose file's schema
 types: setup ## mypy, strict
 	@$(BIN)/mypy
 
+.PHONY: docs
+docs: setup ## write the pages of docs/ that are made from the code
+	@$(BIN)/python -m tests.reference
+
 .PHONY: format
 format: setup ## put the code into its form
 	@$(BIN)/ruff check --fix .

@@ -7,7 +7,8 @@ from typing import Any, Final, Self
 
 from shared.errors import ConfigurationError, Forbidden, InvalidField
 from shared.job import PRIORITIES, Submission
-from shared.settings import Settings, read_rate
+from shared.setting_kinds import read_rate
+from shared.settings import Settings
 from shared.tables import checked, read_toml
 
 SHIPPED: Final = Path(__file__).parent / "plans.toml"
