@@ -3,7 +3,7 @@
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from api import batches, dialects, docs, faults, provider_pages, services, spec, web
+from api import batches, dialects, docs, faults, metrics, provider_pages, services, spec, web
 from api.account import account
 from api.health import health
 from api.media import media
@@ -25,12 +25,13 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     services.install(parts, app.extensions)
     web.install(app, settings)
     parts.limits.install(app)
+    metrics.install(app)
     faults.install(app)
     batches.install(app)
     api = spec.install(app)
     for blueprint in (account, jobs, batches.batches, models, webhooks):
         api.register_blueprint(blueprint)
-    for plain in (health, media, docs.docs):
+    for plain in (health, metrics.metrics, media, docs.docs):
         app.register_blueprint(plain)
     dialects.install(app)
     provider_pages.describe(app, api.spec)

@@ -15,7 +15,7 @@ from api.desk import ServiceDesk
 from api.events import wait_for_end
 from api.faults import StreamsFull
 from api.links import own_base_url, request_links
-from api.responses import REQUEST_ID
+from api.responses import ERROR_CODE, REQUEST_ID
 from api.services import services
 from shared.accounts import Account
 from shared.api_keys import Scope
@@ -171,6 +171,7 @@ def _account(dialect: Dialect, call: Call, scope: Scope) -> Account:
 
 
 def _error(dialect: Dialect, error: DarkroomError, call: Call) -> Response:
+    setattr(g, ERROR_CODE, error.code)
     if isinstance(error, ServiceError):
         log.warning("request.unserved", code=error.code, cause=repr(error.__cause__ or error))
     response = _respond(dialect.render_error(error, call))

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.responses import PROBLEM, REQUEST_ID
+from api.responses import ERROR_CODE, PROBLEM, REQUEST_ID
 from shared.errors import (
     BacklogFull,
     BacklogUnavailable,
@@ -122,6 +122,7 @@ def unexpected(error: Exception) -> Response:
 
 def problem(status: int, *, code: str, title: str, detail: str, **more: Any) -> Response:
     """Return a problem document."""
+    setattr(g, ERROR_CODE, code)
     body = {"type": f"/docs#{code}", "title": title, "status": int(status), "detail": detail, "code": code, **more}
     body[REQUEST_ID] = g.get(REQUEST_ID, "")
     return Response(flask.json.dumps(body) + "\n", status=int(status), mimetype=PROBLEM)

@@ -12,6 +12,8 @@ JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 #: Where a request's id lives: `flask.g`, the log, problem documents.
 REQUEST_ID: Final = "request_id"
+#: Where the code of what a request was refused for lives: `flask.g`, the metrics.
+ERROR_CODE: Final = "error_code"
 #: For answers that belong to one caller and change.
 PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 

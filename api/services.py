@@ -17,6 +17,7 @@ from shared.catalog import Catalog
 from shared.celery_app import Bell, CeleryBell, make_celery
 from shared.deliveries import Deliveries
 from shared.ledger import Prices
+from shared.metrics.standing import Standing
 from shared.plans import Plans
 from shared.redis_client import connect, signing_secret
 from shared.sessions import Sessions
@@ -44,6 +45,7 @@ class Services:
         self.limits = Limits(settings, redis, plans=self.plans)
         self.deliveries = Deliveries(redis, bell)
         self.hub = EventHub(redis, capacity=max(1, settings.web_threads * 3 // 4))
+        self.standing = Standing(redis, limit=settings.backlog_limit)
         self._redis = redis
 
     @classmethod

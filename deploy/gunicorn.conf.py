@@ -5,13 +5,23 @@ Threads, because callers wait: for a job's end, and on its events. Three quarter
 answer everybody else.
 """
 
+import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from shared.settings import Settings
 
 _settings = Settings.from_env()
+# Where the processes put what they count, so that a scrape of any of them tells of all. prometheus_client reads the
+# variable when it is imported.
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX = "darkroom-metrics-"
+if _METRICS_FOLDER not in os.environ:
+    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix=_PREFIX)
 
 bind = f"{_settings.host}:{_settings.port}"
 worker_class = "api.gunicorn_worker.Worker"
@@ -45,3 +55,10 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's 
     """Let go of callers however the process leaves: their threads would keep it alive."""
     if worker.wsgi is not None:
         worker.wsgi.extensions["darkroom"].hub.close()
+
+
+def on_exit(server: Any) -> None:
+    """Remove what was counted, unless the folder is somebody else's or a successor (SIGUSR2) goes on with it."""
+    folder = Path(os.environ[_METRICS_FOLDER])
+    if folder.name.startswith(_PREFIX) and not server.reexec_pid:
+        shutil.rmtree(folder, ignore_errors=True)

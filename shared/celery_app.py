@@ -12,6 +12,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from shared.metrics import BELLS_UNHEARD
 from shared.redis_url import SentinelUrl, is_sentinel
 from shared.settings import Settings
 
@@ -100,6 +101,7 @@ class CeleryBell:
         try:
             self._app.send_task(name, retry=False, ignore_result=True, **options)
         except OperationalError as error:
+            BELLS_UNHEARD.labels(name).inc()
             log.warning("bell.unheard", task=name, error=str(error))
 
 

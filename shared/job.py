@@ -32,6 +32,8 @@ DEFAULT_WEBHOOK_EVENTS: Final = tuple(str(s) for s in Status if s in TERMINAL)
 PASSING_WEBHOOK_EVENTS: Final = ("queued", "started", "progress")
 #: The classes of jobs: higher ones go first.
 PRIORITIES: Final = ("high", "normal", "low")
+#: What records leave out: by then a job has its priority.
+USUAL_PRIORITY: Final = "normal"
 WEBHOOK_EVENTS: Final = (*PASSING_WEBHOOK_EVENTS, *DEFAULT_WEBHOOK_EVENTS)
 
 
@@ -92,17 +94,15 @@ class Submission:
                 data[name] = tuple(data[name])
         if "options" in data:
             data["options"] = tuple((name, value) for name, value in data["options"])
-        return cls(**{"priority": _USUAL_PRIORITY, **data, "spec": JobSpec.from_dict(data["spec"])})
+        return cls(**{"priority": USUAL_PRIORITY, **data, "spec": JobSpec.from_dict(data["spec"])})
 
 
-#: What records leave out: by then a job has its priority.
-_USUAL_PRIORITY: Final = "normal"
 _SUBMISSION_DEFAULTS: Final = {
     "dialect": "native",
     "track_id": None,
     "webhook_url": None,
     "webhook_events": DEFAULT_WEBHOOK_EVENTS,
-    "priority": _USUAL_PRIORITY,
+    "priority": USUAL_PRIORITY,
     "start_deadline_s": None,
     "run_deadline_s": None,
     "options": (),

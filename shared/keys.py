@@ -191,3 +191,28 @@ def feeding_key() -> str:
 def finished_batches_key() -> str:
     """Sorted set: batches that are over, scored by when (epoch milliseconds)."""
     return f"{PREFIX}bdone"
+
+
+def active_key(lane: str, band: int) -> str:
+    """Sorted set: accounts that may be served in a lane and band, by start tag."""
+    return f"{PREFIX}act:{lane}:{band}"
+
+
+def queue_key(lane: str, band: int, account: str) -> str:
+    """Sorted set: an account's waiting jobs in a lane and band, the oldest first."""
+    return f"{PREFIX}q:{lane}:{band}:{account}"
+
+
+def all_dead_key() -> str:
+    """Sorted set: all accounts' webhooks that were given up, by when (epoch milliseconds)."""
+    return f"{PREFIX}ob:dead"
+
+
+def sweep_key() -> str:
+    """Hash: when the last sweep was (epoch milliseconds), and on which server."""
+    return f"{PREFIX}sweep"
+
+
+def count_key() -> str:
+    """Hash: waiting and running jobs, and lines of batches that were not fed, in all."""
+    return f"{PREFIX}count"

@@ -87,6 +87,11 @@ class Settings:
     flower_port: int = 5555
     flower_basic_auth: str = field(default="", repr=False)
 
+    metrics_token: str = field(default="", repr=False)
+    metrics_host: str = "127.0.0.1"
+    worker_metrics_port: int = 0
+    courier_metrics_port: int = 0
+
     log_level: str = "INFO"
     log_format: str = "console"
 
@@ -177,6 +182,10 @@ VARIABLES: dict[str, tuple[str, Kind]] = {
     "outbound_allow": ("OUTBOUND_ALLOW", NETWORKS),
     "flower_port": ("FLOWER_PORT", integer(1, 65535)),
     "flower_basic_auth": ("FLOWER_BASIC_AUTH", CREDENTIALS),
+    "metrics_token": ("METRICS_TOKEN", SECRET),
+    "metrics_host": ("METRICS_HOST", TEXT),
+    "worker_metrics_port": ("WORKER_METRICS_PORT", integer(0, 65535)),
+    "courier_metrics_port": ("COURIER_METRICS_PORT", integer(0, 65535)),
     "log_level": ("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR")),
     "log_format": ("LOG_FORMAT", choice("console", "json")),
 }

@@ -8,16 +8,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import REGISTRY
 
 from shared.backlog import Backlog
 from shared.celery_app import CeleryBell
 from shared.errors import ConfigurationError, DarkroomError
+from shared.metrics.exposition import serve
 from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
 from worker.delivery import Delivery
 from worker.flower_events import JobEvents
 from worker.heartbeat import Heartbeat, Held
 from worker.introduction import Introduction
+from worker.measures import DeviceMemory
 from worker.spool import Kept, Spool
 from worker.watchdogs import ParentWatchdog, Pulse, StallWatchdog
 
@@ -81,6 +84,7 @@ class Child:
         # It warns, at each start, of a library that nothing here needs.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         self._heartbeat.start()
+        serve(self._settings.worker_metrics_port, self._settings.metrics_host)
 
     def generate(self) -> None:
         """Answer a wake-up: load the default model if none is, then work until there is nothing to do."""
@@ -121,6 +125,7 @@ class Child:
         redis = connect(self._settings)
         backlog = self._backlog(redis)
         engine = Engine(self._settings, self._catalog)
+        REGISTRY.register(DeviceMemory(engine.device))
         try:
             engine.model(self._catalog.default.name)
         except DarkroomError as error:

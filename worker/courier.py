@@ -25,6 +25,7 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.job import Job, Status
+from shared.metrics import WEBHOOK_ATTEMPTS, WEBHOOK_LAG, WEBHOOK_SECONDS
 from shared.outbox import (
     GIVE_UP_S,
     MAX_ATTEMPTS,
@@ -104,6 +105,7 @@ class Courier:
             made: list[CallRecord] = []
             verdict = self._attempt(entry, made)
             held = self.outbox.settle(entry, verdict, made)
+            _count(entry, held)
         except (BacklogUnavailable, *OUTAGES) as error:
             log.warning("webhook.postponed", entry=entry_id, error=str(error))
             return
@@ -173,6 +175,7 @@ class Courier:
                     place.answered()
                 verdict, excerpt = _judge(entry, answer), answer.body_excerpt
             seconds = round(time.monotonic() - started, 3)
+            WEBHOOK_SECONDS.observe(seconds)
         record = CallRecord(
             webhook_id=message_id,
             event=entry.event,
@@ -300,6 +303,12 @@ def _judge(entry: Entry, answer: Answer) -> Verdict:
         return replace(_given_up(entry, answer.body_excerpt), status=answer.status)
     pause_s = asked_pause_s(answer.headers.get("retry-after"))
     return _failed(entry, status=answer.status, error=answer.body_excerpt, pause_s=pause_s)
+
+
+def _count(entry: Entry, held: str) -> None:
+    WEBHOOK_ATTEMPTS.labels(entry.event, held).inc()
+    if held == Outcome.DELIVERED.value:
+        WEBHOOK_LAG.labels(entry.event).observe(max(0.0, time.time() - entry.since_ms / 1000))
 
 
 def _failed(entry: Entry, *, error: str, status: int | None = None, pause_s: float = 0.0) -> Verdict:

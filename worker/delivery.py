@@ -17,6 +17,7 @@ import structlog
 
 from shared.errors import BacklogUnavailable, DarkroomError, JobNotFound, StorageUnavailable, StoringFailed
 from shared.job import Preview, Result, Status
+from worker import measures
 from worker.encode import Encoded, encode_preview
 from worker.finished import Finished, encoded, told
 from worker.insist import insist
@@ -107,6 +108,7 @@ class Delivery:
             log.info("job.taken_away", uid=job.lease.uid, fence=job.lease.fence)
             self.abandon(job)
             return
+        measures.ended(job, status, result)
         log.info("job.ended", uid=job.lease.uid, status=str(status), **result.timings)
         error = str((result.error or {}).get("message", ""))
         self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)

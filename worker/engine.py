@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import _lru_cache_wrapper, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ import transformers
 from diffusers import DDIMScheduler
 
 from shared.errors import ModelLoadFailed
-from worker import companions, schedulers
+from worker import companions, measures, schedulers
 from worker.assets.kept import Kept
 from worker.assets.source import is_remote, model_place
 from worker.assets.wardrobe import PLAIN, Outfit, Wardrobe, wearing
@@ -83,7 +83,10 @@ class Model:
     ) -> Embeddings:
         """Return both prompts' embeddings, kept for the next time; see `Encoder.encode`."""
         dtype = self.pipeline.text_encoder.dtype
-        return self._encode(prompt, negative_prompt, weighting, clip_skip, dtype, self.outfit.text)
+        computed = self._encode.cache_info().misses
+        found = self._encode(prompt, negative_prompt, weighting, clip_skip, dtype, self.outfit.text)
+        measures.looked_up("prompt", found=self._encode.cache_info().misses == computed)
+        return found
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
@@ -137,7 +140,7 @@ class Model:
                 _cast(network, dtype)
 
 
-def _encoder(pipeline: Any) -> Callable[..., Embeddings]:
+def _encoder(pipeline: Any) -> _lru_cache_wrapper[Embeddings]:
     """Return what encodes prompts and keeps the last ones. It holds no model, which would then never be let go."""
 
     @lru_cache(KEPT_EMBEDDINGS)
@@ -174,6 +177,7 @@ class Engine:
         The log says where it was looked for and why that failed: a path is no caller's business.
         """
         model, load_s = self._models.get(name), 0.0
+        measures.looked_up("model", found=model is not None)
         if model is None:
             started = time.perf_counter()
             model = self._load(self._entry(name))

@@ -30,6 +30,8 @@ class Held:
     lease: Lease
     step: int = 0
     steps: int = 0
+    #: When it was claimed, by `time.monotonic`.
+    since: float = field(default_factory=time.monotonic)
     lost: threading.Event = field(default_factory=threading.Event)
 
 

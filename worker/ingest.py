@@ -19,6 +19,7 @@ from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog
 from shared.errors import BacklogUnavailable, DarkroomError, InvalidField, StorageUnavailable, StoringFailed
 from shared.inputs import FORMATS, CheckedImage, fetch_image, normalized
 from shared.job import Result, Status
+from shared.metrics import INGESTS
 from shared.redis_client import connect, signing_secret
 from shared.safe_http import SafeHttp
 from shared.spec import input_key
@@ -149,6 +150,7 @@ class Ingest:
             keys = {remote[name]: self._store(job, name, image) for name, image in images.items()}
         except (InvalidField, StorageUnavailable) as error:
             log.info("ingest.refused", error=str(error))
+            INGESTS.labels("refused").inc()
             self._backlog.finish(self._node, lease, Status.FAILED, Result(error=_told(error)))
             return
         pool = self._accounts.get(lease.account).pool
@@ -156,6 +158,7 @@ class Ingest:
             pool = self._backlog.pool_for(spec.model, own=pool)
         submission = replace(lease.submission, spec=spec.with_images(keys))
         sent = self._backlog.advance(self._node, lease, submission, pool=pool)
+        INGESTS.labels("done" if sent else "taken_away").inc()
         log.info("ingest.done" if sent else "ingest.taken_away")
 
     def _store(self, job: Held, name: str, image: CheckedImage) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from shared.errors import BacklogUnavailable, ContentFiltered, DarkroomError, GenerationFailed
-from worker import parameters, schedulers
+from worker import measures, parameters, schedulers
 from worker.batch import Picture, Work, calls
 from worker.finished import Finished
 from worker.pipelines import DeviceBroken, Interrupted
@@ -90,6 +90,7 @@ class Runner:
             self.stopping.wait(OUTAGE_PAUSE_S)
             return True
         if claimed:
+            measures.claimed(claimed)
             self.run(claimed)
             return True
         return self.delivery.wait(PAUSE_S)

@@ -25,6 +25,7 @@ from shared.backlog import Backlog
 from shared.catalog import Catalog
 from shared.celery_app import COURIER_QUEUE, CeleryBell, node_queue
 from shared.errors import BacklogUnavailable
+from shared.metrics.exposition import serve
 from shared.redis_client import connect
 from worker import roles
 from worker.child import Child
@@ -127,6 +128,7 @@ class CourierRole:
             self._ingest = Ingest.from_settings(self._settings, bell, node=sender.hostname)
             roles.become_claimer(self._ingest)
             self._ingest.start()
+            serve(self._settings.courier_metrics_port, self._settings.metrics_host)
         CeleryBell(self._app).wake([sender.hostname])
 
     def _stop(self, sender: Any, **_: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from shared.backlog import counts
 from shared.backlog.encoding import BANDS, INGEST_LANE, deadlines_ms, first_lane, hooks_of, lane_of, track_digest
 from shared.backlog.records import DEAD_MS, Claim, Idempotency, Lease, Lost, Receipt, Swept
 from shared.backlog.scripts import OUTAGES, Script
@@ -134,7 +135,10 @@ class Backlog:
             raise _REFUSALS[state]
         uid, handle, created, woken, entries = rest
         self._ring(woken, entries)
-        return Receipt(int(uid), handle, int(created), replayed=state == "replayed")
+        receipt = Receipt(int(uid), handle, int(created), replayed=state == "replayed")
+        if not receipt.replayed:
+            counts.submitted(Counter([counts.kind_of(submission)]))
+        return receipt
 
     def read(self, uid: int, *, account: str) -> Job:
         """Return a job's record.
@@ -207,7 +211,10 @@ class Backlog:
         if state == "none":
             raise JobNotFound
         self._ring(woken, entry)
-        return self.read(uid, account=account)
+        job = self.read(uid, account=account)
+        if state == "ok":
+            counts.ended(job.submission, Status.CANCELLED)
+        return job
 
     def erase(self, uid: int, *, account: str) -> Job:
         """Forget a job that has ended (else `NotFinished`) and return what it was."""
@@ -288,8 +295,9 @@ class Backlog:
         Of `results_of`, which it drew and whose results the new process has, it returns the uids that it holds now.
         """
         self._introduction = (node, incarnation, pool, "\n".join(models), _LOST_RESULT, self._lease_ms)
-        _, _, woken, entries, held = self._run("hello", *self._introduction, *_pairs(results_of))
+        requeued, _, woken, entries, concluded, held = self._run("hello", *self._introduction, *_pairs(results_of))
         self._ring(woken, entries)
+        self._count_lost("restarted", requeued, concluded)
         return frozenset(int(uid) for uid in held)
 
     def claim(self, node: str, *, max_jobs: int, max_images: int, loaded_model: str = "") -> Claim:
@@ -324,6 +332,8 @@ class Backlog:
         told = (str(status), result.to_json(), images, steps)
         state, woken, *entry = self._run("finish", node, lease.uid, lease.fence, *told)
         self._ring(woken, entry)
+        if state != "fenced":
+            counts.finished(lease, status, result)
         return bool(state != "fenced")
 
     def advance(self, node: str, lease: Lease, submission: Submission, *, pool: str) -> bool:
@@ -343,18 +353,20 @@ class Backlog:
 
     def goodbye(self, node: str, *, results_of: Sequence[Lease] = ()) -> None:
         """Forget a worker that leaves; what it still holds is requeued, but for what it has the results of."""
-        _, woken, entries = self._run("goodbye", node, _LOST_RESULT, *_pairs(results_of))
+        requeued, woken, entries, concluded = self._run("goodbye", node, _LOST_RESULT, *_pairs(results_of))
         self._ring(woken, entries)
+        self._count_lost("left", requeued, concluded)
 
     def sweep(self) -> Swept:
         """Requeue what dead workers held, and wake idle workers while work waits. Safe to run anywhere, any time."""
         with _outages():
             server: Any = self._redis.info("server")
             run_id = server.get("run_id", "")
-        requeued, quarantined, woken, entries = self._run(
+        requeued, quarantined, woken, entries, concluded = self._run(
             "sweep", self._lease_ms, run_id, _LOST_RESULT, _EXPIRED_RESULT
         )
         self._ring(woken, entries)
+        self._count_lost("silent", requeued, concluded)
         return Swept(requeued, quarantined, len(woken))
 
     def records(self, uids: Sequence[int]) -> dict[int, Job]:
@@ -374,6 +386,10 @@ class Backlog:
 
     def _run(self, name: str, *args: str | int) -> Any:
         return self._scripts[name](self._redis, *args)
+
+    def _count_lost(self, why: str, requeued: int, concluded: Sequence[str]) -> None:
+        with _outages():
+            counts.lost(self._redis, why, requeued, concluded)
 
     def _ring(self, woken: Sequence[str], entries: Sequence[str]) -> None:
         self._bell.wake(woken)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from shared.backlog import counts
 from shared.backlog.backlog import IDEMPOTENCY_S, NONCE_S, Backlog
 from shared.backlog.encoding import INGEST_LANE, handle_of, lane_of, line_text, submission_of
 from shared.backlog.records import BatchReceipt, Idempotency
@@ -66,6 +67,8 @@ class Upload:
         self.total = 0
         self.price = 0
         self.lanes: set[str] = set()
+        #: How many jobs of which kind, for whoever counts them.
+        self.kinds: Counter[tuple[str, str, str]] = Counter()
         self._redis = redis
         self._script = script
         self._waiting: list[str] = []
@@ -76,6 +79,7 @@ class Upload:
         self.total += 1
         self.price += line.price
         self.lanes.add(lane_of(line.submission.spec, pool=line.pool))
+        self.kinds[counts.kind_of(line.submission)] += 1
         self._waiting.append(line_text(line))
         if len(self._waiting) == LINES_AT_ONCE:
             self.flush()
@@ -141,6 +145,7 @@ class Batches:
             raise _REFUSALS[state]
         number, handle = rest
         if state != "replayed":
+            counts.submitted(upload.kinds)
             self.feed_one(int(number))
         return BatchReceipt(int(number), replayed=state == "replayed", kept=handle == upload.handle)
 
@@ -156,9 +161,10 @@ class Batches:
     def feed_one(self, number: int) -> None:
         """Bring the queue in line with one batch, or a good part of the way there."""
         for _ in range(SLICES):
-            more, woken, entries = self._run("feed", number, QUEUED_AT_MOST, self._limit)
+            more, woken, entries, concluded = self._run("feed", number, QUEUED_AT_MOST, self._limit)
             self._bell.wake(woken)
             self._bell.deliver(entries)
+            self._count(concluded)
             if not more:
                 return
 
@@ -248,6 +254,12 @@ class Batches:
         for uid in uids:
             pipe.hmget(job_key(uid), ["batch", "lane"])
         return Counter(batch for batch, lane in pipe.execute() if batch and lane != INGEST_LANE)
+
+    def _count(self, concluded: Sequence[str]) -> None:
+        try:
+            counts.ended_by_script(self._redis, concluded)
+        except OUTAGES as error:
+            raise BacklogUnavailable from error
 
     def _run(self, name: str, *args: str | int) -> Any:
         return self._scripts[name](self._redis, *args)

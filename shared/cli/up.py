@@ -63,6 +63,8 @@ def banner(address: Address, folder: Folder, *, seconds: float) -> str:
         ("", f"{address.api_url}/docs"),
         ("Flower", address.flower_url),
         ("", f"user {user}, password {password}"),
+        ("Metrics", f"{address.api_url}/metrics"),
+        ("", f"Bearer token {address.metrics_token}"),
         ("Data", f"{folder.path} (logs in logs/)"),
         ("Key", f"{address.account['key']} (account {address.account['name']})"),
         ("Secret", f"{address.account['webhook_secret']} (signs its webhooks)"),

@@ -46,6 +46,8 @@ class Address:
     flower_url: str
     #: "user:password"
     flower_auth: str = field(repr=False)
+    #: What opens the API's /metrics.
+    metrics_token: str = field(repr=False)
     #: The local account's credentials.
     account: Mapping[str, str] = field(repr=False)
 
@@ -97,7 +99,8 @@ class Stack:
 
     async def _bring_up(self, supervisor: Supervisor, programs: tuple[Program, ...]) -> Address:
         flower_auth = self._settings.flower_basic_auth or f"darkroom:{self._folder.secret('flower_password')}"
-        environment = self._environment(FLOWER_BASIC_AUTH=flower_auth)
+        metrics_token = self._settings.metrics_token or self._folder.secret("metrics_token")
+        environment = self._environment(FLOWER_BASIC_AUTH=flower_auth, METRICS_TOKEN=metrics_token)
         if not self._settings.redis_url:
             environment["REDIS_URL"] = await self._start_valkey(supervisor, environment)
         account = await asyncio.to_thread(local_account, self._settings, self._folder)
@@ -109,6 +112,7 @@ class Stack:
             api_url=self._running.api_url,
             flower_url=self._running.flower_url,
             flower_auth=flower_auth,
+            metrics_token=metrics_token,
             account=account,
         )
 

@@ -68,6 +68,10 @@ READ_BY: Final[dict[str, tuple[str, ...]]] = {
     "outbound_allow": (API, COURIER),
     "flower_port": (FLOWER, UP),
     "flower_basic_auth": (FLOWER, UP),
+    "metrics_token": (API, UP),
+    "metrics_host": (WORKER, COURIER),
+    "worker_metrics_port": (WORKER,),
+    "courier_metrics_port": (COURIER,),
     "log_level": _ALL,
     "log_format": _ALL,
 }

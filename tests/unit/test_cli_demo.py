@@ -22,7 +22,7 @@ JOB = {
     "timings": {"queued": 1.0, "load": 0.5, "generate": 3.5, "encode": 0.1, "store": 0.3, "total": 6.0},
     "outputs": [{"width": 8, "height": 8, "seed": 1, "url": "http://x"}],
 }
-ADDRESS = Address(api_url="http://a", flower_url="http://f", flower_auth="u:p", account={})
+ADDRESS = Address(api_url="http://a", flower_url="http://f", flower_auth="u:p", metrics_token="t", account={})
 
 
 def post(url, body, *, secret=SECRET):

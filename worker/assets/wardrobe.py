@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from shared.catalog.entries import Kind
+from worker import measures
 from worker.assets import AssetIncompatible, AssetLoadFailed
 from worker.assets.inversions import Inversion, read_inversion
 from worker.assets.kept import Kept
@@ -85,6 +86,7 @@ class Wardrobe:
         # What fits one model may not fit the next of its family.
         key = (kind, name, model.name)
         asset = self.kept.get(key)
+        measures.looked_up(str(kind), found=asset is not None)
         if asset is None:
             asset = self._load(self._catalog.asset(kind, name), model)
             self.kept.put(key, asset, size=asset.size)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from shared.catalog import Kind
 from shared.controlnets import hint_of
+from worker import measures
 from worker.assets import AssetIncompatible, AssetLoadFailed
 from worker.assets.source import asset_place
 from worker.loading.weights import weights_hash
@@ -72,6 +73,7 @@ class ControlNets:
         key = (Kind.CONTROLNET, name)
         with torch.inference_mode(mode=False):  # what is made in it can be changed nowhere else
             loaded: Loaded | None = self._kept.get(key)
+            measures.looked_up(str(Kind.CONTROLNET), found=loaded is not None)
             if loaded is None:
                 loaded = self._load(self._asset(name), unet)
                 size = sum(weight.nbytes for weight in loaded.network.state_dict().values())

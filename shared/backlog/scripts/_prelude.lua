@@ -253,8 +253,13 @@ local function use(account, now, ...)
   redis.call('EXPIRE', day, USAGE_S)
 end
 
+-- uid and status of each job that this run of a script has ended, for whoever counts them.
+local concluded = {}
+
 -- A job's one outcome: record, ledger, event and webhook, all or nothing. It is in no queue and under no lease any more.
 local function conclude(uid, status, result, charge, now, images, steps)
+  concluded[#concluded + 1] = uid
+  concluded[#concluded + 1] = status
   local job = P .. 'j:' .. uid
   local j = redis.call('HMGET', job, 'account', 'price', 'hooks', 'batch')
   local account, price = j[1], tonumber(j[2] or 0)

@@ -1,7 +1,7 @@
 -- Bring the queue in line with a batch's state: a running one has its next lines queued, so that about `most` of it
 -- wait; a paused one waits beside the queue; of a cancelled one nothing is left. In slices: again while there is more.
 -- ARGV: batch, most, backlog limit
--- Returns {more (1 | 0), woken nodes, outbox entries}.
+-- Returns {more (1 | 0), woken nodes, outbox entries, uid and status of each job it has ended}.
 local batch, most, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local AT_ONCE = 256
 local name, live, held, lines = P .. 'b:' .. batch, P .. 'bq:' .. batch, P .. 'bh:' .. batch, P .. 'bl:' .. batch
@@ -11,7 +11,7 @@ local status, account, left = b[1], b[2], AT_ONCE
 
 local function done(more)
   if not more then redis.call('SREM', P .. 'feeding', batch) end
-  return {more and 1 or 0, woken, entries}
+  return {more and 1 or 0, woken, entries, concluded}
 end
 
 local function described(uid)
@@ -111,4 +111,4 @@ if not b[4] and redis.call('EXISTS', held) == 0 and redis.call('EXISTS', lines) 
   return done(false)
 end
 -- It stays on the list; to go on at once makes sense only where this slice was full.
-return {left == 0 and 1 or 0, woken, entries}
+return {left == 0 and 1 or 0, woken, entries, concluded}

@@ -1,7 +1,7 @@
 -- A worker leaves for good; what it held comes back, but for what it has the results of on its disk: those leases run on,
 -- for a process of the same name may come back in time.
 -- ARGV: node, failure (the result of a job that stays down), then uid, fence for each job whose result it has
--- Returns {requeued, woken nodes, outbox entries}.
+-- Returns {requeued, woken nodes, outbox entries, uid and status of each job it has ended}.
 local node, failure = ARGV[1], ARGV[2]
 local now, woken, entries, count = now_ms(), {}, {}, 0
 local keeps = {}
@@ -18,4 +18,4 @@ for _, uid in ipairs(redis.call('SMEMBERS', P .. 'held:' .. node)) do
   end
 end
 redis.call('DEL', P .. 'w:' .. node)
-return {count, woken, entries}
+return {count, woken, entries, concluded}

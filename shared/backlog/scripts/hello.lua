@@ -2,7 +2,7 @@
 -- what the new process has the results of: such leases are its own now.
 -- ARGV: node, incarnation, pool, models (one a line), failure (the result of a job that stays down), lease ms,
 --       then uid, fence for each job whose result it has
--- Returns {requeued, quarantined, woken nodes, outbox entries, uids it holds}.
+-- Returns {requeued, quarantined, woken nodes, outbox entries, uid and status of each job it has ended, uids it holds}.
 local node, incarnation, failure, lease_ms = ARGV[1], ARGV[2], ARGV[5], tonumber(ARGV[6])
 local now, woken, entries, holds, is_kept = now_ms(), {}, {}, {}, {}
 local requeued, quarantined = 0, 0
@@ -29,4 +29,4 @@ if redis.call('HGET', w, 'incarnation') ~= incarnation then
 end
 redis.call('PERSIST', w)
 redis.call('ZADD', P .. 'live', int(now), node)
-return {requeued, quarantined, woken, entries, holds}
+return {requeued, quarantined, woken, entries, concluded, holds}

@@ -1,7 +1,7 @@
 -- Repair: leases that ran out, wake-ups nobody answered, workers nobody hears, deadlines that passed. Any number of
 -- sweepers may run it.
 -- ARGV: lease ms, server's run id, failure (the result of a job that stays down), expiry (of one whose deadline passed)
--- Returns {requeued, quarantined, woken nodes, outbox entries}.
+-- Returns {requeued, quarantined, woken nodes, outbox entries, uid and status of each job it has ended}.
 local lease_ms, run_id, failure = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local OUTAGE_MS, AT_ONCE, WOKEN_PER_LANE = 5000, 100, 8
 local now, woken, entries = now_ms(), {}, {}
@@ -54,4 +54,4 @@ for _, lane in ipairs(redis.call('SMEMBERS', P .. 'busy')) do
   for b = 0, BANDS - 1 do flows = flows + redis.call('ZCARD', active_of(lane, b)) end
   if flows == 0 then redis.call('SREM', P .. 'busy', lane) else wake(lane, WOKEN_PER_LANE, now, woken) end
 end
-return {requeued, quarantined, woken, entries}
+return {requeued, quarantined, woken, entries, concluded}
