@@ -414,6 +414,30 @@ class TestLosses:
         bench.redis.hset("{dr}:sweep", "grace", 0)  # the grace has passed
         assert bench.backlog.sweep().requeued == 1
 
+    @pytest.mark.parametrize("who", ["courier", "worker"])
+    def test_nothing_expires_at_once_where_nobody_was_heard_for_a_while(self, bench, who):
+        bench.submit()
+        bench.hello()
+        bench.claim()
+        bench.backlog.sweep()
+        bench.redis.hset("{dr}:sweep", "heard", 1)
+        if who == "worker":
+            bench.backlog.renew(NODE, {})
+        bench.expire_leases()
+        assert bench.backlog.sweep().requeued == 0
+
+    def test_that_no_courier_was_there_is_no_outage(self, bench):
+        bench.submit()
+        bench.hello()
+        bench.claim()
+        bench.hello("another@host")
+        bench.backlog.sweep()
+        bench.redis.hset("{dr}:sweep", "heard", 1)
+        bench.backlog.renew("another@host", {})
+        bench.redis.hset("{dr}:sweep", "grace", 0)  # whatever the gap was before that
+        bench.expire_leases()
+        assert bench.backlog.sweep().requeued == 1
+
     def test_handback_does_not_count_as_an_attempt(self, bench):
         uid = bench.submit().uid
         bench.submit()

@@ -10,6 +10,8 @@ local SKIPS = {[1] = 8, [2] = 16}
 local WAKE_DEADLINE_MS = 1000
 -- A worker that was not heard of for so long is not woken any more. Heartbeats come every 2 s.
 local DEAD_MS = 6000
+-- Workers and couriers speak to Redis every second or two; where nobody did for so long, it was away.
+local OUTAGE_MS = 5000
 local LOST_LIMIT = 3
 local EVENTS_KEPT = 100000
 -- How long it is known what an account used on a day.
@@ -53,6 +55,22 @@ local function is_set(lane, what)
   local pool, model = string.match(lane, '^([^/]*)/(.*)$')
   local found = redis.call('HMGET', P .. 'lane:' .. pool, what, what .. '/' .. model)
   return (found[1] or found[2]) and true or false
+end
+
+-- Note that somebody speaks to Redis. After an outage nothing expires at once: for one lease's length whoever lives may
+-- renew first. `run_id` is the server's, where it is the sweep that speaks. Returns until when nothing expires.
+local function grace_until(now, lease_ms, run_id)
+  local state = P .. 'sweep'
+  local known = redis.call('HMGET', state, 'heard', 'run_id', 'grace')
+  local grace = tonumber(known[3] or 0)
+  if known[1] and ((run_id and known[2] ~= run_id) or now - tonumber(known[1]) > OUTAGE_MS) then
+    grace = now + lease_ms
+    redis.call('HSET', state, 'grace', int(grace))
+  end
+  redis.call('HSET', state, 'heard', int(now))
+  if run_id then redis.call('HSET', state, 'at', int(now), 'run_id', run_id) end
+  -- It lies no further ahead than the clock, stepped back, would let it.
+  return math.min(grace, now + lease_ms)
 end
 
 local function queue_of(lane, band, account) return P .. 'q:' .. lane .. ':' .. band .. ':' .. account end

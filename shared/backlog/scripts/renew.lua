@@ -5,6 +5,7 @@ local node, lease_ms = ARGV[1], tonumber(ARGV[2])
 -- Of progress a webhook tells at most so often.
 local PROGRESS_MS = 5000
 local now, woken, lost, entries = now_ms(), {}, {}, {}
+grace_until(now, lease_ms)
 for i = 3, #ARGV, 4 do
   local uid, fence, step, steps = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local job = P .. 'j:' .. uid

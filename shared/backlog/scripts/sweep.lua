@@ -3,20 +3,12 @@
 -- ARGV: lease ms, server's run id, failure (the result of a job that stays down), expiry (of one whose deadline passed)
 -- Returns {requeued, quarantined, woken nodes, outbox entries, uid and status of each job it has ended}.
 local lease_ms, run_id, failure = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local OUTAGE_MS, AT_ONCE, WOKEN_PER_LANE = 5000, 100, 8
+local AT_ONCE, WOKEN_PER_LANE = 100, 8
 local now, woken, entries = now_ms(), {}, {}
 local requeued, quarantined = 0, 0
 
--- After an outage nothing expires at once: for one lease's length, live workers may renew first.
-local state = P .. 'sweep'
-local last = redis.call('HMGET', state, 'at', 'run_id', 'grace')
-if last[1] and (last[2] ~= run_id or now - tonumber(last[1]) > OUTAGE_MS) then
-  last[3] = int(now + lease_ms)
-  redis.call('HSET', state, 'grace', last[3])
-end
-redis.call('HSET', state, 'at', int(now), 'run_id', run_id)
--- Neither a lease nor the grace may lie further ahead than the clock, stepped back, would let it.
-local grace = math.min(tonumber(last[3] or 0), now + lease_ms)
+local grace = grace_until(now, lease_ms, run_id)
+-- Nor may a lease lie further ahead than the clock, stepped back, would let it.
 for _, uid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lease', int(now + 2 * lease_ms), '+inf', 'LIMIT', 0, AT_ONCE)) do
   redis.call('ZADD', P .. 'lease', int(now + lease_ms), uid)
 end
