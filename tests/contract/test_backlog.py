@@ -402,6 +402,25 @@ class TestLosses:
         assert bench.bell.due == [f"{uid}:1"]
         assert bench.claim() == ()
 
+    def test_a_worker_does_not_end_what_the_sweep_has_failed_under_its_fence(self, bench):
+        bench.accounts.create_key("alice", credits_=1)
+        spec = JobSpec(prompt="x", model="demo", seed=1)
+        uid = bench.submit(submission=Submission(spec=spec, webhook_url="https://example.com/hook"), price=300).uid
+        bench.hello()
+        for _ in range(3):
+            (lease,) = bench.claim()
+            bench.expire_leases()
+            bench.backlog.sweep()
+
+        late = Result(error={"code": "generation_failed"})
+
+        assert not bench.backlog.finish(NODE, lease, Status.FAILED, late)
+        assert not bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE)
+        job = bench.read(uid)
+        assert (job.status, job.result.error["code"]) == (Status.FAILED, "worker_lost")
+        assert bench.redis.zrange("{dr}:ob", 0, -1) == [f"{uid}:1"]
+        assert bench.counters() == {"waiting": 0, "running": 0, "balance": 1000, "reserved": 0}
+
     def test_nothing_expires_at_once_after_an_outage(self, bench):
         uid = bench.submit().uid
         bench.hello()

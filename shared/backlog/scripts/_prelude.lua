@@ -356,7 +356,7 @@ local function again(uid, key, now, woken, entries)
   redis.call('ZREM', P .. 'done', uid)
   redis.call('DEL', P .. 'r:' .. uid, P .. 'p:' .. uid)
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
-  redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost')
+  redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost', 'won')
   local batch = P .. 'b:' .. (j[10] or '')
   if redis.call('EXISTS', batch) == 1 then
     redis.call('HINCRBY', batch, j[1], -1)

@@ -4,11 +4,14 @@
 -- Returns {'ok' | 'again' | 'fenced', woken nodes, outbox entry or nothing}.
 local node, uid, fence, status = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'fence', 'worker', 'account', 'price', 'started', 'work', 'lane',
-  'mates', 'images')
+  'mates', 'images', 'won')
 if j[2] ~= fence or j[3] ~= node then return {'fenced', {}} end
-if j[1] == status then return {'again', {}} end
+-- The reply to this very call was lost. Under the same fence the job may also have ended otherwise: the sweep fails one
+-- that was lost too often, and that is no end of this worker's, though it be called the same.
+if j[11] == fence and j[1] == status then return {'again', {}} end
 if j[1] ~= 'running' then return {'fenced', {}} end
 local now, woken = now_ms(), {}
+redis.call('HSET', P .. 'j:' .. uid, 'won', fence)
 release(uid, j[4], node, now, woken)
 if status == 'succeeded' then
   -- How fast a lane is, for estimates: milliseconds per unit of work, and jobs per pipeline call; averages that forget.
