@@ -69,6 +69,10 @@ format: setup ## put the code into its form
 bench: setup ## what the queue costs, beside the bare pipeline
 	@$(BIN)/python -m tests.benchmarks.overhead
 
+.PHONY: chaos
+chaos: setup ## kill everything while clients submit; then nothing is lost, doubled or wrong (JOBS=1000 MODEL=stub)
+	@$(BIN)/python -m tests.benchmarks.chaos --jobs $(or $(JOBS),1000) --model $(or $(MODEL),stub) $(CHAOS)
+
 .PHONY: ci
 ci: ## what runs before a merge
 	@.ci/run

@@ -138,6 +138,11 @@ def tombstone_key(uid: int) -> str:
     return f"{PREFIX}t:{uid // 128}"
 
 
+def held_key(node: str) -> str:
+    """Set: the uids of the jobs a worker holds."""
+    return f"{PREFIX}held:{node}"
+
+
 def idle_key(pool: str, model: str) -> str:
     """Sorted set: idle workers of a pool that serve a model."""
     return f"{PREFIX}idle:{pool}/{model}"

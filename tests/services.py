@@ -266,11 +266,15 @@ class Reply:
 
 
 class Receiver:
-    """A threaded HTTP server that records what it gets, and answers `replies` in turn, then 200."""
+    """A threaded HTTP server that records what it gets, and answers `replies` in turn, then 200.
+
+    Where `decide` is set, it is asked for each answer instead.
+    """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Received] = []
         self.replies: list[Reply] = []
+        self.decide: Callable[[Received], Reply] | None = None
         self._changed = threading.Condition()
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         if tls is not None:
@@ -298,7 +302,9 @@ class Receiver:
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
-            return self.replies.pop(0) if self.replies else Reply()
+            if self.decide is None:
+                return self.replies.pop(0) if self.replies else Reply()
+        return self.decide(request)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
