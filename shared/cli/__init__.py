@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from shared.cli.accounts import accounts
+from shared.cli.batch import batch
 from shared.cli.demo import demo
 from shared.cli.doctor import doctor
 from shared.cli.jobs import jobs
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (up, doctor, submit, jobs, accounts, keys, models, demo, queue, webhooks):
+for command in (up, doctor, submit, batch, jobs, accounts, keys, models, demo, queue, webhooks):
     main.add_command(command)

@@ -1,7 +1,6 @@
 """`darkroom jobs`: look at jobs, cancel them, run them again."""
 
 import json
-from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -9,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.cli.access import uses_api
-from shared.cli.api import Api, Refused
+from shared.cli.api import Api
+from shared.cli.each import each
 from shared.job import Status
 
 COLUMNS: Final = ("uid", "status", "created_at", "track_id", "prompt")
@@ -65,7 +65,7 @@ def show(api: Api, *, uid: int, as_json: bool) -> None:
 @uses_api
 def cancel(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
     """Cancel the jobs UIDS; those that have ended stay as they are."""
-    _each(api, uids, "cancel", as_json=as_json)
+    each(api, "/v1/jobs", uids, "cancel", as_json=as_json)
 
 
 @jobs.command()
@@ -74,26 +74,7 @@ def cancel(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
 @uses_api
 def retry(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
     """Queue the jobs UIDS once more, which failed, were cancelled or expired."""
-    _each(api, uids, "retry", as_json=as_json)
-
-
-def _each(api: Api, uids: Sequence[int], action: str, *, as_json: bool) -> None:
-    """Do it to each job, whatever becomes of the others; exit status 1 where one was refused."""
-    done, refused = [], False
-    for uid in dict.fromkeys(uids):
-        try:
-            job = api.post(f"/v1/jobs/{uid}/{action}")
-        except Refused as error:
-            refused = True
-            click.echo(f"{uid}: {error.message}", err=True)
-            continue
-        done.append(job)
-        if not as_json:
-            click.echo(f"{uid}: {job['status']}")
-    if as_json:
-        click.echo(json.dumps(done, indent=2))
-    if refused:
-        raise click.exceptions.Exit(1)
+    each(api, "/v1/jobs", uids, "retry", as_json=as_json)
 
 
 def _listed(api: Api, *, limit: int, **query: Any) -> list[dict[str, Any]]:

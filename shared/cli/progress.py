@@ -11,7 +11,7 @@ from rich.text import Text
 from shared.cli.api import Api
 
 
-class _Mark(SpinnerColumn):
+class Mark(SpinnerColumn):
     """A spinner that ends as a tick or, where the task's `bad` is set, as a cross."""
 
     def render(self, task: Task) -> RenderableType:
@@ -23,7 +23,7 @@ class _Mark(SpinnerColumn):
 def progress_bar(console: Console) -> Iterator[Progress]:
     """Yield a progress display in our form."""
     with Progress(
-        _Mark(finished_text="[green]✓[/]"),
+        Mark(finished_text="[green]✓[/]"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[detail]}"),

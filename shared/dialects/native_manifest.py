@@ -56,11 +56,12 @@ def write_csv(results: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a header, and a row for each result."""
     yield _csv_row(COLUMNS)
     for result in results:
-        cells = _cells(result)
+        cells = cells_of(result)
         yield _csv_row(cells[name] for name in COLUMNS)
 
 
-def _cells(result: Mapping[str, Any]) -> dict[str, Any]:
+def cells_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the CSV form tells of a result, by its columns."""
     outputs, error = result["outputs"], result["error"] or {}
     return {
         **result,
