@@ -172,7 +172,9 @@ class BatchIntake:
     def _check_whole(self, request: BatchRequest, findings: Findings) -> None:
         if not findings.lines:
             raise MalformedBody("the batch is empty: it has no line with a job")
-        request.options()  # says what is wrong with it
+        options = request.options()
+        if options.webhook_url is not None:
+            self._intake.check_url("webhook_url", options.webhook_url)
 
 
 class _Taken:

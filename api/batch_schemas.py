@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from api.batch_results import FORMATS
 from api.fields import Flag, Known, QueryNumber, Text
-from api.schemas import JobRequest, Request, SubmitHeaders
+from api.schemas import MAX_WEBHOOK_URL_CHARACTERS, JobRequest, Request, SubmitHeaders
 from shared.batch import MAX_LINES, BatchOptions
 from shared.job import PRIORITIES
 
@@ -37,6 +37,16 @@ class BatchFields(Request):
     budget = QueryNumber(
         validate=validate.Range(min=0, max=MAX_BUDGET, error="must not be negative"),
         metadata={"description": "The most it may cost, in millicredits; a batch that costs more is refused."},
+    )
+    webhook_url = Text(
+        validate=validate.Length(
+            max=MAX_WEBHOOK_URL_CHARACTERS, error=f"must have at most {MAX_WEBHOOK_URL_CHARACTERS:,} characters"
+        ),
+        metadata={
+            "description": "An http or https URL that is called once, signed as the webhooks of jobs are, when all of "
+            "it has ended. Each job may have its own besides.",
+            "format": "uri",
+        },
     )
 
 
@@ -118,4 +128,4 @@ class BatchHeaders(SubmitHeaders):
 
 def options_of(given: dict[str, Any]) -> BatchOptions:
     """Return the options among a batch's checked fields."""
-    return BatchOptions(name=given.get("name", ""), budget=given.get("budget"))
+    return BatchOptions(name=given.get("name", ""), budget=given.get("budget"), webhook_url=given.get("webhook_url"))

@@ -176,13 +176,14 @@ class Intake:
     def _check_urls(self, order: Order) -> None:
         submission = order.submission
         if submission.webhook_url is not None:
-            self._check_url("webhook_url", submission.webhook_url)
+            self.check_url("webhook_url", submission.webhook_url)
         for field, url in submission.spec.remote_inputs().items():
-            self._check_url(field, url)
+            self.check_url(field, url)
             if order.https_only and not (is_https(url) or is_allowed(url, self._networks)):
                 raise UrlRefused(field, "must be a URL that starts with https://")
 
-    def _check_url(self, field: str, url: str) -> None:
+    def check_url(self, field: str, url: str) -> None:
+        """Raise `UrlRefused` where a URL must not be called or fetched."""
         try:
             check_url(url, self._networks)
         except OutboundRefused as error:

@@ -7,10 +7,11 @@ from marshmallow import Schema, fields, validate
 from api.documents import TIME
 from api.fields import QueryNumber, Text
 from api.schemas import MAX_WEBHOOK_URL_CHARACTERS, Request
+from shared.batch import BATCH_EVENTS, BatchStatus
 from shared.job import WEBHOOK_EVENTS
 
 MOST_AT_ONCE: Final = 200
-_EVENTS: Final = list(WEBHOOK_EVENTS)
+_EVENTS: Final = [*WEBHOOK_EVENTS, *(BATCH_EVENTS + status for status in BatchStatus if status.is_over)]
 
 
 def _text(description: str, *, null: bool = False, **metadata: Any) -> fields.String:
@@ -56,7 +57,7 @@ class EndpointRequest(Request):
 class DeliveryDocument(Schema):
     """One call of a webhook that was made."""
 
-    uid = _whole("The job's number.")
+    uid = _whole("The number of the job or the batch.")
     webhook_id = _text("What the call bore as `webhook-id`; the same at every attempt.")
     event = _text("What it told.", enum=_EVENTS)
     attempt = _whole("The how-many-eth attempt it was.")
@@ -69,13 +70,13 @@ class DeliveryDocument(Schema):
 
 
 class WebhookDocument(Schema):
-    """The closing webhook of a job as it stands."""
+    """The closing webhook of a job or a batch as it stands."""
 
-    uid = _whole("The job's number.")
+    uid = _whole("The number of the job or the batch.")
     event = _text("What it tells.", enum=_EVENTS)
     state = _text("`waiting` for its next attempt, `delivered`, or `dead`: given up.")
     attempts = _whole("Attempts made, since it was last redelivered.")
-    created_at = _text("When the job ended.", format=TIME)
+    created_at = _text("When the job or the batch ended.", format=TIME)
     next_attempt_at = _text("When it is tried next.", null=True, format=TIME)
     settled_at = _text("When the last attempt ended.", null=True, format=TIME)
     status = _whole("What the receiver answered last.", null=True)
@@ -83,12 +84,12 @@ class WebhookDocument(Schema):
 
 
 class JobDeliveriesDocument(Schema):
-    """A job's webhooks."""
+    """The webhooks of a job or a batch."""
 
     webhooks = fields.List(
         fields.Nested(WebhookDocument),
         required=True,
-        metadata={"description": "One for each time that the job ended, oldest first; kept for three days."},
+        metadata={"description": "One for each time that it ended, oldest first; kept for three days."},
     )
     data = fields.List(
         fields.Nested(DeliveryDocument),

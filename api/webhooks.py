@@ -5,6 +5,7 @@ from typing import Any
 from flask import Response
 
 from api.auth import current_account, require_account
+from api.batch_documents import BATCH_ID_DOC
 from api.documents import UID_DOC
 from api.responses import PRIVATE, json_response
 from api.services import services
@@ -33,7 +34,7 @@ webhooks.before_request(require_account)
 def job_deliveries(uid: int) -> Response:
     """List the calls that told of a job, and how its closing webhooks stand."""
     services().intake.read(uid, account=current_account())
-    return json_response(_of_job(uid), headers=PRIVATE)
+    return json_response(_told_of(uid), headers=PRIVATE)
 
 
 @webhooks.route("/jobs/<int:uid>/redeliver", parameters=[UID_DOC], methods=["POST"])
@@ -46,7 +47,26 @@ def redeliver(uid: int) -> Response:
     """
     services().intake.read(uid, account=current_account())
     services().deliveries.redeliver(uid, account=current_account().id)
-    return json_response(_of_job(uid), status=202, headers=PRIVATE)
+    return json_response(_told_of(uid), status=202, headers=PRIVATE)
+
+
+@webhooks.route("/batches/<int:batch_id>/deliveries", parameters=[BATCH_ID_DOC], methods=["GET"])
+@webhooks.response(200, JobDeliveriesDocument)
+@webhooks.problems(401, 403, 404, 503)
+def batch_deliveries(batch_id: int) -> Response:
+    """List the calls that told of a batch's end, and how its webhooks stand; `uid` is the batch's number."""
+    services().batches.read(batch_id, account=current_account().id)
+    return json_response(_told_of(batch_id), headers=PRIVATE)
+
+
+@webhooks.route("/batches/<int:batch_id>/redeliver", parameters=[BATCH_ID_DOC], methods=["POST"])
+@webhooks.response(202, JobDeliveriesDocument, description="It is sent at once.")
+@webhooks.problems(401, 403, 404, 409, 503)
+def redeliver_batch(batch_id: int) -> Response:
+    """Send a batch's webhook once more, as it is done for a job."""
+    services().batches.read(batch_id, account=current_account().id)
+    services().deliveries.redeliver(batch_id, account=current_account().id)
+    return json_response(_told_of(batch_id), status=202, headers=PRIVATE)
 
 
 @webhooks.route("/webhooks/deliveries", methods=["GET"])
@@ -96,7 +116,7 @@ def enable(body: dict[str, Any]) -> Response:
     return _disabled()
 
 
-def _of_job(uid: int) -> dict[str, Any]:
+def _told_of(uid: int) -> dict[str, Any]:
     deliveries = services().deliveries
     return {
         "webhooks": [_webhook(each) for each in deliveries.webhooks(uid)],

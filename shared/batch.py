@@ -14,6 +14,8 @@ from shared.spec import canonical_json
 
 #: Lines that one batch may have.
 MAX_LINES: Final = 100_000
+#: How the events of batches begin; the status at which it ended follows.
+BATCH_EVENTS: Final = "batch."
 
 
 class BatchStatus(StrEnum):

@@ -16,6 +16,7 @@ from shared.celery_app import Bell
 from shared.errors import BacklogUnavailable, JobNotFound, NotFinished, RequestError
 from shared.keys import (
     account_log_key,
+    batch_key,
     dead_key,
     disabled_key,
     job_key,
@@ -29,7 +30,7 @@ _LOGGED: Final = frozenset(CallRecord.__dataclass_fields__)
 
 
 class NoWebhook(RequestError):
-    """The job asks for no webhook."""
+    """No webhook is asked for."""
 
     code = "no_webhook"
     http_status = 409
@@ -69,7 +70,7 @@ class Deliveries:
         self._again = Script("ob_again")
 
     def of_job(self, uid: int) -> list[Delivery]:
-        """Return the latest calls about a job, newest first. Whose job it is the caller has checked."""
+        """Return the latest calls about a job or a batch, newest first. Whose it is the caller has checked."""
         return self._log(job_log_key(uid), 0)
 
     def of_account(self, account: str, *, limit: int) -> list[Delivery]:
@@ -77,9 +78,10 @@ class Deliveries:
         return self._log(account_log_key(account), -limit)
 
     def webhooks(self, uid: int) -> list[Pending]:
-        """Return a job's closing webhooks, oldest first: one for each time that it ended, of those still kept."""
+        """Return closing webhooks of a job or a batch, oldest first: one each time that it ended, of those kept."""
         try:
-            outcomes = int(self._redis.hget(job_key(uid), "outcome") or 0)
+            found: Any = self._redis.hget(job_key(uid), "outcome") or self._redis.hget(batch_key(uid), "outcome")
+            outcomes = int(found or 0)
             return self._entries([f"{uid}:{number}" for number in range(1, outcomes + 1)])
         except OUTAGES as error:
             raise BacklogUnavailable from error
@@ -93,9 +95,9 @@ class Deliveries:
             raise BacklogUnavailable from error
 
     def redeliver(self, uid: int, *, account: str) -> None:
-        """Send a job's closing webhook once more, at once, under the same id; the schedule begins anew.
+        """Send the closing webhook of a job or a batch once more, at once, under the same id; the schedule begins anew.
 
-        `NotFinished` while the job has not ended, `NoWebhook` where it asks for none.
+        `NotFinished` while it has not ended, `NoWebhook` where it asks for none.
         """
         state, entry = self._again(self._redis, uid, account, secrets.token_hex(8))
         if state == "none":

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from shared.backlog.scripts import OUTAGES, Script
+from shared.batch import BATCH_EVENTS
 from shared.errors import BacklogUnavailable
 from shared.job import PASSING_WEBHOOK_EVENTS
 from shared.keys import disabled_key, outbox_key
@@ -77,6 +78,11 @@ class Entry:
     def is_passing(self) -> bool:
         """Whether it tells of a job on its way: best effort, and nothing any more once the job has ended."""
         return self.event in PASSING_WEBHOOK_EVENTS
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it tells of a batch; `uid` is the batch's number then."""
+        return self.event.startswith(BATCH_EVENTS)
 
     def message_id(self, handle: str, number: int = 0) -> str:
         """Return the `webhook-id` of a call: the same at every attempt, and free of the guessable uid."""

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,9 +16,10 @@ from shared.accounts import Accounts
 from shared.backlog import Backlog, Batches
 from shared.backlog.scripts import OUTAGES
 from shared.celery_app import Bell
-from shared.dialects import Callback, Links, callbacks
+from shared.dialects import Callback, Links, batch_callbacks, callbacks
 from shared.errors import (
     BacklogUnavailable,
+    BatchNotFound,
     ImageNotFound,
     JobNotFound,
     OutboundRefused,
@@ -74,6 +76,7 @@ class Courier:
 
     outbox: Outbox
     backlog: Backlog
+    batches: Batches
     accounts: Accounts
     links: Links
     http: SafeHttp
@@ -84,9 +87,11 @@ class Courier:
         """Return a courier with connections of its own."""
         redis = connect(settings)
         storage = open_storage(settings, secret=signing_secret(settings, redis))
+        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
         return cls(
             outbox=Outbox(redis, lease_s=ENTRY_LEASE_S),
-            backlog=Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s),
+            backlog=backlog,
+            batches=Batches(redis, bell, backlog, limit=settings.backlog_limit),
             accounts=Accounts(redis),
             links=Links.from_settings(settings, storage),
             http=SafeHttp(allow=settings.outbound_allow),
@@ -125,7 +130,7 @@ class Courier:
             return _given_up(entry, "Every attempt was cut short.")
         try:
             return self._make(entry, made)
-        except (JobNotFound, ImageNotFound, Unauthorized) as error:
+        except (JobNotFound, BatchNotFound, ImageNotFound, Unauthorized) as error:
             return _given_up(entry, error.message)
         except StorageUnavailable as error:
             return _failed(entry, error=error.message)
@@ -135,19 +140,26 @@ class Courier:
             return Verdict(outcome=Outcome.LATER, delay_s=busy.delay_s, error=str(busy))
 
     def _make(self, entry: Entry, made: list[CallRecord]) -> Verdict:
-        """Make the calls that no earlier attempt has made, in their order; the first that fails ends the attempt."""
+        """Make an entry's calls, as far as there are any."""
+        if entry.is_batch:
+            batch = self.batches.read(entry.uid, account=entry.account)
+            return self._make_all(batch_callbacks(batch, self.links, event=entry.event), entry, made, batch.handle)
         job = self.backlog.read(entry.uid, account=entry.account)
         if is_stale(entry, job):
             return Verdict(outcome=Outcome.DROPPED, error="The job has gone on since.")
         calls = callbacks(as_announced(job, entry.event), self.links, event=entry.event)
+        return self._make_all(calls, entry, made, job.handle)
+
+    def _make_all(self, calls: Sequence[Callback], entry: Entry, made: list[CallRecord], handle: str) -> Verdict:
+        """Make the calls that no earlier attempt has made, in their order; the first that fails ends the attempt."""
         if not calls:
-            return _given_up(entry, "The job asks for no webhook.")
+            return _given_up(entry, "No webhook is asked for.")
         verdict = Verdict(outcome=Outcome.DELIVERED)
         for number in range(entry.told, len(calls)):
             url = calls[number].url
             if self.outbox.is_disabled(entry.account, url):
                 return _given_up(entry, "The endpoint has answered 410 and is disabled.")
-            verdict, record = self._call(calls[number], entry.message_id(job.handle, number), entry)
+            verdict, record = self._call(calls[number], entry.message_id(handle, number), entry)
             made.append(record)
             if verdict.status == HTTPStatus.GONE:  # how a receiver says "never again"
                 self.outbox.disable(entry.account, url)

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from shared.batch import BATCH_EVENTS
 from shared.cli.access import data_dir_option, uses_api
 from shared.cli.api import Api
 from shared.cli.direct import direct_settings
@@ -50,16 +51,18 @@ def test(url: str, *, account: str | None, secret: str | None, data_dir: Path | 
 
 @webhooks.command()
 @click.argument("uid", type=int, required=False)
+@click.option("--batch", "of_batch", is_flag=True, help="UID is the number of a batch.")
 @click.option("--dead", is_flag=True, help="Those that were given up.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @uses_api
-def ls(api: Api, *, uid: int | None, dead: bool, as_json: bool) -> None:
+def ls(api: Api, *, uid: int | None, of_batch: bool, dead: bool, as_json: bool) -> None:
     """List the latest calls: about the job UID, else for the account."""
     if dead:
         found = api.get("/v1/webhooks/dead", limit=200)
         columns: tuple[str, ...] = DEAD_COLUMNS
     else:
-        found = api.get(f"/v1/jobs/{uid}/deliveries") if uid else api.get("/v1/webhooks/deliveries", limit=200)
+        path = f"{_path(uid, of_batch=of_batch)}/deliveries" if uid else "/v1/webhooks/deliveries"
+        found = api.get(path, limit=None if uid else 200)
         columns = CALL_COLUMNS
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -72,15 +75,19 @@ def ls(api: Api, *, uid: int | None, dead: bool, as_json: bool) -> None:
 
 @webhooks.command()
 @click.argument("uids", type=int, nargs=-1)
+@click.option("--batch", "of_batch", is_flag=True, help="UIDS are the numbers of batches.")
 @click.option("--dead", is_flag=True, help="All that were given up, up to 200 at a time.")
 @uses_api
-def redeliver(api: Api, *, uids: tuple[int, ...], dead: bool) -> None:
+def redeliver(api: Api, *, uids: tuple[int, ...], of_batch: bool, dead: bool) -> None:
     """Send the closing webhooks of the jobs UIDS once more."""
     if not uids and not dead:
         raise click.UsageError("name jobs, or --dead")
-    rows = api.get("/v1/webhooks/dead", limit=200)["data"] if dead else []
-    for uid in dict.fromkeys((*uids, *(row["uid"] for row in rows))):
-        api.post(f"/v1/jobs/{uid}/redeliver")
+    found = [(uid, of_batch) for uid in uids]
+    if dead:
+        rows = api.get("/v1/webhooks/dead", limit=200)["data"]
+        found += [(row["uid"], row["event"].startswith(BATCH_EVENTS)) for row in rows]
+    for uid, is_batch in dict.fromkeys(found):
+        api.post(f"{_path(uid, of_batch=is_batch)}/redeliver")
         click.echo(f"{uid} is sent again.")
 
 
@@ -125,6 +132,10 @@ def retire(account: str, *, data_dir: Path | None) -> None:
     """Sign with the newest secret of ACCOUNT alone."""
     _secrets(data_dir).retire(account)
     click.echo(f"The webhooks of {account} are signed with one secret.")
+
+
+def _path(uid: int, *, of_batch: bool) -> str:
+    return f"/v1/{'batches' if of_batch else 'jobs'}/{uid}"
 
 
 def _secrets(data_dir: Path | None) -> WebhookSecrets:

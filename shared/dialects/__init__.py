@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from shared.dialects import aithriving, modelslab, native, octoai, opensourceais, stability
+from shared.batch import Batch
+from shared.dialects import aithriving, modelslab, native, native_batch, octoai, opensourceais, stability
 from shared.dialects.base import Callback, Dialect
 from shared.dialects.links import Links
 from shared.job import Job
@@ -43,4 +44,10 @@ def callbacks(job: Job, links: Links, *, event: str | None = None) -> tuple[Call
     return (Callback(url=submission.webhook_url, fields=fields),)
 
 
-__all__ = ["PROVIDERS", "WEBHOOKS", "Callback", "Dialect", "Links", "callbacks"]
+def batch_callbacks(batch: Batch, links: Links, *, event: str) -> tuple[Callback, ...]:
+    """Return the call that tells that a batch has ended; none where nobody asked for it."""
+    url = batch.options.webhook_url
+    return (Callback(url=url, fields=native_batch.render_batch_webhook(batch, links, event=event)),) if url else ()
+
+
+__all__ = ["PROVIDERS", "WEBHOOKS", "Callback", "Dialect", "Links", "batch_callbacks", "callbacks"]

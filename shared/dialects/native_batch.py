@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.batch import Batch, BatchRow
+from shared.batch import BATCH_EVENTS, Batch, BatchRow
 from shared.dialects.links import Links
 from shared.dialects.native import render_job, rfc3339
 
@@ -27,6 +27,11 @@ def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
             "cancel": links.api("v1", "batches", batch.id, "cancel"),
         },
     }
+
+
+def render_batch_webhook(batch: Batch, links: Links, *, event: str) -> dict[str, Any]:
+    """Return what a batch's webhook is sent. It tells the end that is announced, should the batch run again since."""
+    return {"event": event, **render_batch(batch, links), "status": event.removeprefix(BATCH_EVENTS)}
 
 
 def render_row(row: BatchRow, links: Links) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.accounts import Accounts
 from shared.backlog import Backlog, Batches
+from shared.batch import BatchLine, BatchOptions
 from shared.celery_app import SilentBell
 from shared.deliveries import Deliveries
 from shared.dialects import Links
-from shared.errors import BacklogUnavailable, StorageUnavailable
+from shared.errors import BacklogUnavailable, JobNotFound, NotFinished, StorageUnavailable
 from shared.job import Artifact, Result, Status, Submission
 from shared.outbox import MAX_ATTEMPTS, RETRY_DELAYS_S, Outbox
 from shared.redis_client import connect
@@ -51,6 +52,7 @@ class Bench:
         self.courier = Courier(
             outbox=self.outbox,
             backlog=self.backlog,
+            batches=self.batches,
             accounts=self.accounts,
             links=Links(base_url="https://api.example", storage=self.storage, ttl_s=600),
             http=SafeHttp(allow=allow),
@@ -596,3 +598,106 @@ def answers(client) -> bool:
         return client.ping()
     except RedisError:
         return False
+
+
+def open_batch(bench, count=2, **options):
+    upload = bench.batches.upload()
+    for number in range(count):
+        submission = Submission(spec=JobSpec(prompt=f"number {number}", model="demo", seed=7))
+        upload.add(BatchLine(submission=submission, pool="default", price=0, handle=f"{number:032x}"))
+    options = BatchOptions(**{"webhook_url": f"{bench.server.url}/done", **options})
+    return bench.batches.open(upload, account=bench.credentials.account, options=options).id
+
+
+def end_jobs(bench, status=Status.SUCCEEDED):
+    bench.backlog.hello(NODE, "1", pool="default", models=["demo"])
+    for lease in bench.backlog.claim(NODE, max_jobs=8, max_images=8).leases:
+        bench.backlog.finish(NODE, lease, status, bench.result(lease.handle, status))
+
+
+def told_of_batches(bench):
+    """Let the courier deliver all that is due; return the verified bodies that came."""
+    seen = len(bench.server.requests)
+    for entry in bench.outbox.due(10):
+        bench.courier.deliver(entry)
+    verify = Webhook(bench.credentials.webhook_secret).verify
+    return [verify(request.body, request.headers) for request in bench.server.requests[seen:]]
+
+
+def test_a_batch_tells_its_end_once(bench):
+    batch = open_batch(bench, name="overnight")
+    assert told_of_batches(bench) == []
+
+    end_jobs(bench)
+    (told,) = told_of_batches(bench)
+
+    assert (told["event"], told["id"], told["name"], told["status"]) == (
+        "batch.completed", batch, "overnight", "completed"
+    )  # fmt: skip
+    assert told["counts"]["succeeded"] == told["total"] == 2
+    assert told["links"]["results"] == f"https://api.example/v1/batches/{batch}/results"
+    handle = bench.redis.hget(f"{{dr}}:b:{batch}", "handle")
+    assert bench.server.requests[0].headers["webhook-id"] == f"msg_{handle}_1"
+    assert told_of_batches(bench) == []
+    assert [call.call.event for call in bench.deliveries.of_job(batch)] == ["batch.completed"]
+    assert [(each.event, each.state) for each in bench.deliveries.webhooks(batch)] == [("batch.completed", "delivered")]
+
+
+def test_a_batchs_webhook_is_retried_and_sent_again(bench):
+    batch = open_batch(bench)
+    with pytest.raises(NotFinished):
+        bench.deliveries.redeliver(batch, account=bench.credentials.account)
+    end_jobs(bench)
+    bench.server.replies.append(Reply(status=500))
+    told_of_batches(bench)
+    bench.let_time_pass(f"{batch}:1")
+    told_of_batches(bench)
+    bench.deliveries.redeliver(batch, account=bench.credentials.account)
+    told_of_batches(bench)
+
+    assert len(bench.server.requests) == 3
+    assert len({request.headers["webhook-id"] for request in bench.server.requests}) == 1
+    with pytest.raises(JobNotFound):
+        bench.deliveries.redeliver(batch, account="77")
+
+
+def test_a_batch_that_is_retried_tells_of_that_end_too(bench):
+    batch = open_batch(bench)
+    end_jobs(bench, Status.FAILED)
+    bench.batches.set(batch, "retry", account=bench.credentials.account)
+    (first,) = told_of_batches(bench)
+    end_jobs(bench)
+    (second,) = told_of_batches(bench)
+
+    assert (first["event"], first["status"]) == ("batch.completed", "completed")
+    assert second["counts"]["succeeded"] == 2
+    first_id, second_id = (request.headers["webhook-id"] for request in bench.server.requests)
+    assert (first_id[-2:], second_id[-2:]) == ("_1", "_2")
+
+
+def test_a_cancelled_batch_tells_so(bench):
+    batch = open_batch(bench)
+    bench.batches.set(batch, "cancel", account=bench.credentials.account)
+
+    (told,) = told_of_batches(bench)
+
+    assert (told["event"], told["status"], told["counts"]["cancelled"]) == ("batch.cancelled", "cancelled", 2)
+
+
+def test_a_batch_that_asks_for_no_webhook_makes_none(bench):
+    open_batch(bench, webhook_url=None)
+    end_jobs(bench)
+
+    assert bench.outbox.due(10) == []
+
+
+def test_a_batch_that_is_gone_is_told_no_more(bench):
+    batch = open_batch(bench)
+    end_jobs(bench)
+    (entry,) = bench.outbox.due(10)
+    bench.redis.delete(f"{{dr}}:b:{batch}")
+
+    bench.courier.deliver(entry)
+
+    assert bench.server.requests == []
+    assert bench.kept(entry)["done"] == "1:dead"

@@ -44,6 +44,7 @@ class Caller:
         self.courier = Courier(
             outbox=Outbox(bench.redis, lease_s=30),
             backlog=bench.backlog,
+            batches=bench.parts.batches,
             accounts=bench.parts.accounts,
             links=Links(base_url="https://api.example", storage=bench.parts.storage, ttl_s=600),
             http=SafeHttp(allow=ALLOW),

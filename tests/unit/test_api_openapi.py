@@ -33,6 +33,8 @@ ROUTES = {
     ("/v1/assets", "get"),
     ("/v1/jobs/{uid}/deliveries", "get"),
     ("/v1/jobs/{uid}/redeliver", "post"),
+    ("/v1/batches/{batch_id}/deliveries", "get"),
+    ("/v1/batches/{batch_id}/redeliver", "post"),
     ("/v1/webhooks/deliveries", "get"),
     ("/v1/webhooks/dead", "get"),
     ("/v1/webhooks/disabled", "get"),

@@ -1,10 +1,15 @@
--- Somebody asks for a job's closing webhook once more: it is due now, and its attempts are counted anew.
--- ARGV: uid, account, nonce
+-- Somebody asks for the closing webhook of a job or a batch once more: it is due now, and its attempts are counted anew.
+-- ARGV: uid or number of a batch, account, nonce
 -- Returns 'none' | 'not_finished' | 'no_webhook' | 'ok', and the entry.
 local uid, account, nonce = ARGV[1], ARGV[2], ARGV[3]
 local j = redis.call('HMGET', P .. 'j:' .. uid, 'status', 'account', 'hooks', 'outcome')
+local ended = j[1] ~= 'queued' and j[1] ~= 'running'
+if not j[2] then
+  j = redis.call('HMGET', P .. 'b:' .. uid, 'status', 'account', 'hook', 'outcome', 'finished')
+  ended, j[1] = j[5], 'batch.' .. (j[1] or '')
+end
 if j[2] ~= account then return {'none', ''} end
-if j[1] == 'queued' or j[1] == 'running' then return {'not_finished', ''} end
+if not ended then return {'not_finished', ''} end
 if not j[3] then return {'no_webhook', ''} end
 local entry = uid .. ':' .. j[4]
 local hash, now = P .. 'ob:' .. entry, int(now_ms())
