@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.reference import configuration, errors
+from tests.reference import configuration, errors, parameters
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 #: file in docs/ -> what makes its text
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration.page,
     "errors.md": errors.page,
+    "parameters.md": parameters.page,
 }
