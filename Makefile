@@ -73,6 +73,11 @@ bench: setup ## what the queue costs, beside the bare pipeline
 chaos: setup ## kill everything while clients submit; then nothing is lost, doubled or wrong (JOBS=1000 MODEL=stub)
 	@$(BIN)/python -m tests.benchmarks.chaos --jobs $(or $(JOBS),1000) --model $(or $(MODEL),stub) $(CHAOS)
 
+.PHONY: simulate
+simulate: setup ## the queue alone: crashing workers drain 800 jobs, beside the ideal; fairness beside 10,000 jobs of one account
+	@$(BIN)/python -m tests.benchmarks.simulate $(if $(JOBS),--jobs $(JOBS)) $(SIMULATE)
+	@$(BIN)/python -m tests.benchmarks.fairness
+
 .PHONY: ci
 ci: ## what runs before a merge
 	@.ci/run
