@@ -76,6 +76,12 @@ class Submission:
         """Whether the job fails, and costs nothing, where the safety checker flags one of its pictures."""
         return bool(self.option("flagged_fails"))
 
+    @property
+    def kept_s(self) -> int | None:
+        """Seconds after its end that the job is kept, with its files; None: as long as all are."""
+        found = self.option("kept_s")
+        return None if found is None else int(found)
+
     def to_json(self) -> str:
         """Return compact JSON with only what differs from the defaults."""
         data: dict[str, Any] = {"spec": self.spec.to_dict()}

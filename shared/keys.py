@@ -133,6 +133,11 @@ def done_key() -> str:
     return f"{PREFIX}done"
 
 
+def brief_key() -> str:
+    """Sorted set: jobs that are kept for a time of their own, scored by when it is over (epoch milliseconds)."""
+    return f"{PREFIX}brief"
+
+
 def tombstone_key(uid: int) -> str:
     """Hash: of 128 neighbouring uids, the accounts of those that are past their retention."""
     return f"{PREFIX}t:{uid // 128}"

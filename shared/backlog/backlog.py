@@ -32,6 +32,7 @@ from shared.errors import (
 )
 from shared.job import Job, Preview, Result, Status, Submission
 from shared.keys import (
+    brief_key,
     done_key,
     idle_key,
     index_key,
@@ -130,6 +131,7 @@ class Backlog:
             IDEMPOTENCY_S,
             *deadlines_ms(submission),
             lane_of(spec, pool=pool),
+            1000 * (submission.kept_s or 0),
         )
         if state in _REFUSALS:
             raise _REFUSALS[state]
@@ -237,10 +239,11 @@ class Backlog:
         return self.read(uid, account=account)
 
     def outdated(self, *, before_ms: int, limit: int) -> list[Job]:
-        """Return some of the jobs that ended before a time, the oldest first."""
+        """Return some of the jobs that ended before a time, the oldest first, and of those whose own time is over."""
         with _outages():
-            uids: Any = self._redis.zrange(done_key(), "-inf", before_ms, byscore=True, offset=0, num=limit)
-        return list(self._read_many([int(uid) for uid in uids]))
+            usual: Any = self._redis.zrange(done_key(), "-inf", before_ms, byscore=True, offset=0, num=limit)
+            brief: Any = self._redis.zrange(brief_key(), "-inf", self.now_ms(), byscore=True, offset=0, num=limit)
+        return list(self._read_many(list(dict.fromkeys(int(uid) for uid in [*usual, *brief]))))
 
     def bury(self, job: Job, *, tombstone_s: int) -> None:
         """Forget a job past its retention; for `tombstone_s` its owner is still told that it was there."""

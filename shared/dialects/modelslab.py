@@ -66,13 +66,14 @@ def parse(call: Call, _account: Account, *, kind: Kind) -> Order:
         "temp": flag(reader, "temp"),
         "any_pool": flag(reader, "loadbalancer"),
     }
+    kept = (("kept_s", answers.TEMP_S),) if options["temp"] else ()
     steering = (("steering", steering_field(reader)),) if kind is Kind.CONTROLNET else ()
     submission = Submission(
         spec=JobSpec(**spec),
         dialect=NAME,
         track_id=_read_track_id(reader),
         webhook_url=reader.text("webhook", most=MAX_WEBHOOK_CHARS, default=None),
-        options=(*((name, True) for name, on in options.items() if on), *steering),
+        options=(*((name, True) for name, on in options.items() if on), *steering, *kept),
         ignored=reader.ignored,
     )
     return Order(submission=submission, inputs=inputs)

@@ -23,7 +23,7 @@ _FLAGS: Final = {
     "tomesd": "Merge alike tokens, which is faster.",
     "use_karras_sigmas": "Karras' noise levels, with schedulers that take them.",
     "base64": "Answer with base64 strings instead of links.",
-    "temp": "Links open the images for 24 hours.",
+    "temp": "Links open the images for 24 hours, after which the job and its files are gone.",
     "loadbalancer": "Let any pool that serves the model take the job, not the account's own alone.",
 }
 _WORDS: Final[Mapping[str, tuple[tuple[str, ...], str | None, str]]] = {

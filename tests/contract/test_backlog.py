@@ -827,6 +827,10 @@ def test_higher_bands_go_first_and_lower_ones_are_not_starved(bench):
     assert bench.read(high[-1]).position is not None
 
 
+def kept(seconds):
+    return (("kept_s", seconds),)
+
+
 class TestRetention:
     def test_a_buried_job_is_gone_for_its_owner_and_unknown_to_others(self, bench):
         uid = bench.submit().uid
@@ -841,6 +845,27 @@ class TestRetention:
         assert refusal.value.code == "job_not_found"
         assert bench.backlog.outdated(before_ms=bench.backlog.now_ms() + 1, limit=10) == []
         assert bench.backlog.list_jobs(bench.account) == ([], None)
+
+    def test_a_job_with_a_time_of_its_own_is_outdated_when_that_is_over(self, bench):
+        spec = JobSpec(prompt="x", model="demo", seed=1)
+        brief, long, usual = (
+            bench.submit(submission=Submission(spec=spec, options=options)).uid for options in (kept(5), kept(60), ())
+        )
+        for uid in (brief, long, usual):
+            bench.backlog.cancel(uid, account=bench.account)
+        before_ms = bench.backlog.now_ms() - 10_000
+        assert bench.backlog.outdated(before_ms=before_ms, limit=10) == []
+        ends = bench.redis.zscore("{dr}:brief", brief)
+        assert ends - bench.read(brief).finished_ms == 5000
+        bench.redis.zincrby("{dr}:brief", -5000, brief)
+
+        (job,) = bench.backlog.outdated(before_ms=before_ms, limit=10)
+        assert job.uid == brief
+        every = bench.backlog.outdated(before_ms=bench.backlog.now_ms() + 1, limit=10)
+        assert [job.uid for job in every] == [brief, long, usual]
+        bench.backlog.bury(job, tombstone_s=60)
+        bench.backlog.retry(long, account=bench.account)
+        assert list(bench.redis.zrange("{dr}:brief", 0, -1)) == []
 
     def test_a_job_that_is_retried_is_not_outdated(self, bench):
         uid = bench.submit().uid

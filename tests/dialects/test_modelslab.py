@@ -11,6 +11,8 @@ from PIL import Image
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import errors
+from shared.backlog import Batches
+from shared.celery_app import SilentBell
 from shared.dialects import PROVIDERS, Links
 from shared.dialects.modelslab import COMMUNITY, ENTERPRISE, render_error
 from shared.dialects.modelslab_answers import webhook
@@ -20,6 +22,7 @@ from shared.job import Status
 from tests import services
 from tests.apibench import png
 from tests.dialects import rig
+from worker.retention import Retention
 
 BASE = "/api/v1/enterprise"
 INLINE = base64.b64encode(png("blue")).decode()
@@ -166,7 +169,8 @@ def test_the_estimate_grows_with_the_work_and_the_queue(bench, worker):
     worker.open.set()
     services.wait_until(lambda: len(worker.specs) == 2)
     worker.open.clear()
-    assert draw(bench, samples=4, num_inference_steps=50).json["eta"] == pytest.approx(first * 10, rel=0.2)
+    # No upper bound: once jobs have run, the estimate goes by how long they took here.
+    assert draw(bench, samples=4, num_inference_steps=50).json["eta"] >= first * 8
 
 
 def test_fetch_result_and_links_are_on_the_public_address(valkey, tmp_path):
@@ -193,6 +197,29 @@ def test_temp_links_open_for_a_day(bench):
         for link in (body["output"][0], body["meta"]["init_image"]):
             left = int(parse_qs(urlsplit(link).query)["expires"][0]) - time.time()
             assert left == pytest.approx(seconds, abs=30)
+
+
+def test_a_temp_job_and_its_files_go_after_a_day(bench):
+    ids = {temp: draw(bench, "img2img", init_image=INLINE, temp=temp).json["id"] for temp in ("yes", "no")}
+    files = lambda: sum(path.is_file() for path in (bench.settings.data_dir / "storage").rglob("*"))  # noqa: E731
+    both = files()
+    (kept,) = bench.redis.zrange("{dr}:brief", 0, -1, withscores=True)
+    assert kept[0] == str(ids["yes"])
+    assert kept[1] / 1000 - time.time() == pytest.approx(24 * 3600, abs=30)
+    bench.redis.zincrby("{dr}:brief", -24 * 3600 * 1000, ids["yes"])
+
+    retention = Retention(
+        bench.backlog,
+        Batches(bench.redis, SilentBell(), bench.backlog),
+        bench.parts.storage,
+        retention_s=7 * 86400,
+        tombstone_s=60,
+    )
+    assert retention.round() == 1
+
+    assert files() == both / 2
+    assert send(bench, f"{BASE}/fetch/{ids['yes']}").status_code == 410
+    assert send(bench, f"{BASE}/fetch/{ids['no']}").status_code == 200
 
 
 def test_a_webhook_is_told_with_its_track_id(bench, worker):

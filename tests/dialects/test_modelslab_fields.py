@@ -129,7 +129,7 @@ def test_yes_no_and_booleans_are_the_same(name, default):
 def test_options_are_kept_for_the_answer():
     assert order().submission.options == ()
     given_ = order(base64="yes", temp=True, loadbalancer="yes").submission
-    assert given_.options == (("base64", True), ("temp", True), ("any_pool", True))
+    assert given_.options == (("base64", True), ("temp", True), ("any_pool", True), ("kept_s", 24 * 3600))
     assert given_.any_pool
     assert not order(loadbalancer="no").submission.any_pool
 

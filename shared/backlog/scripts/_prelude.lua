@@ -206,6 +206,7 @@ local function admit(job, now, woken, entries)
   if job.hooks ~= '' then redis.call('HSET', name, 'hooks', job.hooks) end
   if job.start_ms ~= '0' then redis.call('ZADD', P .. 'deadline', int(now + tonumber(job.start_ms)), uid) end
   if job.run_ms ~= '0' then redis.call('HSET', name, 'run_ms', job.run_ms) end
+  if job.kept_ms and job.kept_ms ~= '0' then redis.call('HSET', name, 'kept_ms', job.kept_ms) end
   redis.call('RPUSH', P .. 'ix:' .. account, uid)
   if job.track ~= '' then
     redis.call('HSET', name, 'track', job.track)
@@ -279,7 +280,7 @@ local function conclude(uid, status, result, charge, now, images, steps)
   concluded[#concluded + 1] = uid
   concluded[#concluded + 1] = status
   local job = P .. 'j:' .. uid
-  local j = redis.call('HMGET', job, 'account', 'price', 'hooks', 'batch')
+  local j = redis.call('HMGET', job, 'account', 'price', 'hooks', 'batch', 'kept_ms')
   local account, price = j[1], tonumber(j[2] or 0)
   if price > 0 then
     redis.call('HINCRBY', P .. 'a:' .. account, 'reserved', int(-price))
@@ -291,6 +292,7 @@ local function conclude(uid, status, result, charge, now, images, steps)
     'millicredits', price > 0 and charge or 0)
   redis.call('ZREM', P .. 'deadline', uid)
   redis.call('ZADD', P .. 'done', int(now), uid)
+  if j[5] then redis.call('ZADD', P .. 'brief', int(now + tonumber(j[5])), uid) end
   local outcome = redis.call('HINCRBY', job, 'outcome', 1)
   redis.call('HSET', job, 'status', status, 'finished', int(now))
   if result ~= '' then redis.call('SET', P .. 'r:' .. uid, result) end
@@ -354,6 +356,7 @@ local function again(uid, key, now, woken, entries)
   end
   reserve(account, price)
   redis.call('ZREM', P .. 'done', uid)
+  redis.call('ZREM', P .. 'brief', uid)
   redis.call('DEL', P .. 'r:' .. uid, P .. 'p:' .. uid)
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
   redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost', 'won')
@@ -385,6 +388,7 @@ local function erase(uid)
     redis.call('DEL', P .. 'ob:' .. entry)
   end
   redis.call('ZREM', P .. 'done', uid)
+  redis.call('ZREM', P .. 'brief', uid)
   redis.call('LREM', P .. 'ix:' .. j[1], 1, uid)
   if j[2] then redis.call('LREM', P .. 'track:' .. j[1] .. ':' .. j[2], 1, uid) end
   redis.call('DEL', job, P .. 's:' .. uid, P .. 'r:' .. uid, P .. 'p:' .. uid, P .. 'told:' .. uid)
