@@ -148,6 +148,11 @@ def held_key(node: str) -> str:
     return f"{PREFIX}held:{node}"
 
 
+def quarantine_key() -> str:
+    """Sorted set: jobs that were lost with too many workers, by when."""
+    return f"{PREFIX}quarantine"
+
+
 def idle_key(pool: str, model: str) -> str:
     """Sorted set: idle workers of a pool that serve a model."""
     return f"{PREFIX}idle:{pool}/{model}"

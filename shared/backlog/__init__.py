@@ -8,11 +8,24 @@ from shared.backlog.backlog import Backlog, new_handle
 from shared.backlog.batches import Batches
 from shared.backlog.encoding import INGEST_MODEL, INGEST_POOL
 from shared.backlog.operations import Operations
-from shared.backlog.records import Claim, Gate, Idempotency, Lane, Lease, Lost, Receipt, Swept
+from shared.backlog.records import (
+    AccountLoad,
+    Claim,
+    Gate,
+    Idempotency,
+    Lane,
+    Lease,
+    Lost,
+    Receipt,
+    SetApart,
+    Swept,
+    WorkerView,
+)
 
 __all__ = [
     "INGEST_MODEL",
     "INGEST_POOL",
+    "AccountLoad",
     "Backlog",
     "Batches",
     "Claim",
@@ -23,6 +36,8 @@ __all__ = [
     "Lost",
     "Operations",
     "Receipt",
+    "SetApart",
     "Swept",
+    "WorkerView",
     "new_handle",
 ]

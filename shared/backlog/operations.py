@@ -1,15 +1,19 @@
-"""What operators do with the queue: look at its lanes; pause, drain and resume them."""
+"""What operators do with the queue: look at it; pause, drain and resume its lanes."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from redis import Redis
 
-from shared.backlog.records import DEAD_MS, Gate, Lane
+from shared.backlog import view
+from shared.backlog.records import DEAD_MS, AccountLoad, Gate, Lane, SetApart, WorkerView
 from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
 from shared.errors import BacklogUnavailable
 from shared.keys import gates_key, idle_key, job_key, lanes_key, leases_key, pool_key, worker_key, workers_key
+
+Answer = TypeVar("Answer")
 
 
 class Operations:
@@ -29,18 +33,33 @@ class Operations:
 
     def lanes(self) -> list[Lane]:
         """Return every lane in which something waits or runs, that a live worker serves, or that is not open."""
-        try:
-            return self._lanes()
-        except OUTAGES as error:
-            raise BacklogUnavailable from error
+        return self._asked(self._lanes)
+
+    def workers(self) -> list[WorkerView]:
+        """Return the workers and couriers, by name, with the jobs that they hold."""
+        return self._asked(lambda: view.workers(self._redis))
+
+    def busiest(self, limit: int) -> list[AccountLoad]:
+        """Return the accounts with the most jobs waiting or running, at most so many."""
+        return self._asked(lambda: view.busiest(self._redis, limit))
+
+    def set_apart(self, limit: int) -> list[SetApart]:
+        """Return jobs that were lost with too many workers, the latest first, at most so many."""
+        return self._asked(lambda: view.set_apart(self._redis, limit))
 
     def shut_pools(self) -> dict[str, Gate]:
         """Return the pools that are paused or draining as a whole."""
+        return self._asked(self._shut_pools)
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
         try:
-            names: Any = self._redis.smembers(gates_key())
-            return {name: self._gate_of(name, "") for name in sorted(names) if "/" not in name}
+            return ask()
         except OUTAGES as error:
             raise BacklogUnavailable from error
+
+    def _shut_pools(self) -> dict[str, Gate]:
+        names: Any = self._redis.smembers(gates_key())
+        return {name: self._gate_of(name, "") for name in sorted(names) if "/" not in name}
 
     def _lanes(self) -> list[Lane]:
         waiting: Any = self._redis.hgetall(lanes_key())

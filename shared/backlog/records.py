@@ -97,3 +97,59 @@ class Lane:
     #: Live workers that serve it, and how many of them have nothing to do.
     workers: int
     idle: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A job that a worker holds: drawn, waiting for its batch-mates or being stored."""
+
+    uid: int
+    #: The account's name.
+    account: str
+    lane: str
+    step: int
+    steps: int
+    #: Since it was claimed.
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerView:
+    """A worker or courier as operators see it."""
+
+    node: str
+    pool: str
+    models: tuple[str, ...]
+    #: Since it was heard of.
+    silent_s: float
+    #: Whether its last claim found nothing.
+    idle: bool
+    jobs: tuple[Running, ...]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it counts as dead."""
+        return self.silent_s * 1000 > DEAD_MS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccountLoad:
+    """How much of an account's waits and runs."""
+
+    name: str
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetApart:
+    """A job that was lost with its worker too often, and has failed with `worker_lost`."""
+
+    uid: int
+    #: The account's name.
+    account: str
+    lane: str
+    #: The last worker that was lost with it.
+    worker: str | None
+    attempts: int
+    at_ms: int

@@ -21,7 +21,7 @@ LASTING = re.compile(
     r"|idle:.*|b:\d+|bu:\d+|bx:\d+|bdone"
 )
 #: Keys of all jobs together.
-OF_JOBS = re.compile(r"done|ix:\d+|track:\d+:\w+|quarantine")
+OF_JOBS = re.compile(r"done|brief|quarantine|ix:\d+|track:\d+:\w+")
 #: Keys of a job; a group is its uid.
 OF_A_JOB = re.compile(r"(?:s|j|r|p|told):(\d+)|ob:(\d+):\w+(?:-\d+)?")
 #: Keys that go by themselves.

@@ -1,5 +1,7 @@
 """What operators do with the queue, on every server that Darkroom runs on; and how long a job is expected to take."""
 
+from itertools import count
+
 import pytest
 
 from shared.backlog import Gate, Operations
@@ -107,3 +109,55 @@ def test_an_eta_comes_from_how_long_such_jobs_took(bench):
     operations = Operations(bench.redis, bench.bell)
     operations.set_gate(POOL, Gate.PAUSED)
     assert bench.read(waiting[1]).eta_s is None
+
+
+def test_workers_are_seen_with_what_they_hold(bench, operations):
+    bench.hello(models=("demo", "other"))
+    bench.hello("idle@host")
+    assert not bench.claim("idle@host")
+    first, second, _ = (bench.submit().uid for _ in range(3))
+    leases = bench.claim(max_jobs=2)
+    bench.backlog.renew(NODE, {leases[0]: (4, 20)})
+
+    idle, busy = operations.workers()
+
+    assert (idle.node, idle.pool, idle.models, idle.idle, idle.jobs) == ("idle@host", POOL, ("demo",), False, ())
+    assert [(job.uid, job.account, job.step, job.steps) for job in busy.jobs] == [
+        (first, "alice", 4, 20),
+        (second, "alice", 0, 0),
+    ]
+    assert (busy.idle, busy.is_silent) == (False, False)
+    bench.claim("idle@host")
+    assert not bench.claim("idle@host")
+    assert [worker.idle for worker in operations.workers()] == [True, False]
+    bench.redis.zincrby("{dr}:live", -7000, NODE)
+    assert operations.workers()[1].is_silent
+
+
+def test_the_busiest_accounts_come_first(bench, operations):
+    accounts = [bench.accounts.create_key(name).account for name in ("bob", "carol")]
+    for account in (accounts[0], bench.account, bench.account):
+        bench.submit(account=account)
+
+    assert [(load.name, load.waiting, load.running) for load in operations.busiest(5)] == [
+        ("alice", 2, 0),
+        ("bob", 1, 0),
+    ]
+    assert len(operations.busiest(1)) == 1
+
+
+@pytest.mark.parametrize("leaves", ["retry", "erase"])
+def test_what_lost_three_workers_is_set_apart_until_it_is_run_again_or_erased(bench, operations, leaves):
+    uids = [bench.submit().uid for _ in range(2)]
+    for incarnation in count():
+        bench.hello(incarnation=str(incarnation))
+        if not bench.claim(max_jobs=1):
+            break
+
+    apart = operations.set_apart(5)
+    assert {job.uid for job in apart} == set(uids)
+    assert {(job.account, job.lane, job.worker) for job in apart} == {("alice", f"{POOL}/demo", NODE)}
+    assert len(operations.set_apart(1)) == 1
+
+    getattr(bench.backlog, leaves)(uids[0], account=bench.account)
+    assert [job.uid for job in operations.set_apart(5)] == [uids[1]]

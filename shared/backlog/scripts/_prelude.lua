@@ -329,6 +329,7 @@ local function lose(uid, now, woken, failure)
   end
   local j = redis.call('HMGET', job, 'account', 'worker')
   release(uid, j[1], j[2], now, woken)
+  redis.call('ZADD', P .. 'quarantine', int(now), uid)
   return conclude(uid, 'failed', failure, 0, now), false
 end
 
@@ -357,6 +358,7 @@ local function again(uid, key, now, woken, entries)
   reserve(account, price)
   redis.call('ZREM', P .. 'done', uid)
   redis.call('ZREM', P .. 'brief', uid)
+  redis.call('ZREM', P .. 'quarantine', uid)
   redis.call('DEL', P .. 'r:' .. uid, P .. 'p:' .. uid)
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
   redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost', 'won')
@@ -389,6 +391,7 @@ local function erase(uid)
   end
   redis.call('ZREM', P .. 'done', uid)
   redis.call('ZREM', P .. 'brief', uid)
+  redis.call('ZREM', P .. 'quarantine', uid)
   redis.call('LREM', P .. 'ix:' .. j[1], 1, uid)
   if j[2] then redis.call('LREM', P .. 'track:' .. j[1] .. ':' .. j[2], 1, uid) end
   redis.call('DEL', job, P .. 's:' .. uid, P .. 'r:' .. uid, P .. 'p:' .. uid, P .. 'told:' .. uid)
