@@ -65,6 +65,17 @@ class BatchLinksDocument(Schema):
     cancel = _text("POST here to end it.", format="uri")
 
 
+class ArchivePartDocument(Schema):
+    """A zip with images of a batch."""
+
+    url = _text("Opens it, without a key.", format="uri")
+    expires_at = _text("Until when; each read signs a new link.", format=TIME)
+    first_line = _whole("The first line that it tells of.")
+    last_line = _whole("The last one.")
+    images = _whole("How many images are in it.")
+    bytes = _whole("Its size.")
+
+
 class BatchDocument(Schema):
     """A batch as it stands."""
 
@@ -76,6 +87,15 @@ class BatchDocument(Schema):
     price = _whole("What it costs if all of it succeeds, in millicredits.")
     spent = _whole("What its jobs have cost so far, in millicredits; 0 for an account that is not metered.")
     budget = _whole("The most it may cost, in millicredits.", null=True)
+    archive = fields.List(
+        fields.Nested(ArchivePartDocument),
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Zips with the images and a `results.csv` that names them, for so many lines each; null "
+            "until all of it is written, which is soon after the batch has ended, and where `archive` was false.",
+        },
+    )
     created_at = _text("When it was accepted.", format=TIME)
     finished_at = _text("When all of it had ended.", null=True, format=TIME)
     links = fields.Nested(BatchLinksDocument, required=True)

@@ -11,6 +11,8 @@ from shared.batch import MAX_LINES, BatchOptions
 from shared.job import PRIORITIES
 
 MAX_NAME_CHARACTERS: Final = 255
+#: What of these fields belongs to the batch itself.
+BATCH_OPTIONS: Final = ("name", "budget", "webhook_url", "archive")
 #: Millicredits.
 MAX_BUDGET: Final = 2**53
 
@@ -46,6 +48,12 @@ class BatchFields(Request):
             "description": "An http or https URL that is called once, signed as the webhooks of jobs are, when all of "
             "it has ended. Each job may have its own besides.",
             "format": "uri",
+        },
+    )
+    archive = QueryFlag(
+        metadata={
+            "description": "Whether all images are written into zips when the batch has ended. Default: true.",
+            "default": True,
         },
     )
 
@@ -128,4 +136,4 @@ class BatchHeaders(SubmitHeaders):
 
 def options_of(given: dict[str, Any]) -> BatchOptions:
     """Return the options among a batch's checked fields."""
-    return BatchOptions(name=given.get("name", ""), budget=given.get("budget"), webhook_url=given.get("webhook_url"))
+    return BatchOptions(**{name: given[name] for name in BATCH_OPTIONS if given.get(name) is not None})

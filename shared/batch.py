@@ -40,6 +40,8 @@ class BatchOptions:
     webhook_url: str | None = None
     #: The most it may cost; None: whatever it costs.
     budget: int | None = None
+    #: Whether its images are written into archives when it has ended.
+    archive: bool = True
 
     def to_json(self) -> str:
         """Return compact JSON."""
@@ -63,6 +65,26 @@ class BatchLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ArchivePart:
+    """A stored zip with the images of the lines from `first` to `last`. `size` is in bytes."""
+
+    key: str
+    first: int
+    last: int
+    images: int
+    size: int
+
+    def to_json(self) -> str:
+        """Return compact JSON."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read `to_json`'s form."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """A batch's record as read."""
 
@@ -78,6 +100,8 @@ class Batch:
     #: How many of its jobs stand where; lines that were not fed count as queued or, once it is cancelled, as such.
     counts: Mapping[Status, int]
     options: BatchOptions = field(default_factory=BatchOptions)
+    #: None until all of it was written.
+    archive: tuple[ArchivePart, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

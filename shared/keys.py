@@ -198,6 +198,16 @@ def batch_index_key(account: str) -> str:
     return f"{PREFIX}bx:{account}"
 
 
+def batch_archive_key(number: int | str) -> str:
+    """List: the parts of a batch's archive, JSON."""
+    return f"{PREFIX}ba:{number}"
+
+
+def archives_key() -> str:
+    """Sorted set: batches whose archive is to be written, scored by when it is due (epoch milliseconds)."""
+    return f"{PREFIX}bz"
+
+
 def feeding_key() -> str:
     """Set: batches that have something to feed, take out or put back."""
     return f"{PREFIX}feeding"

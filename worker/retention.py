@@ -16,6 +16,7 @@ from shared.backlog import Backlog, Batches
 from shared.errors import BacklogUnavailable, StorageUnavailable
 from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
+from worker.archiver import folder_of
 
 if TYPE_CHECKING:
     from shared.celery_app import Bell
@@ -86,6 +87,7 @@ class Retention:
                 if self._stopping.is_set():
                     return len(batches)
                 self._storage.delete_prefix(f"inputs/{handle}")
+            self._storage.delete_prefix(folder_of(batch))
             self._batches.forget(batch)
         return len(batches)
 

@@ -6,7 +6,7 @@ GPU worker   parent   celeryd_after_setup      reads its own queue and no other
                       worker_shutdown          says goodbye, after the child has ended
              child    worker_process_init      heartbeat and hello; Celery allows four seconds, so no model yet
                       worker_process_shutdown  lets deliveries finish
-courier               worker_ready             starts the ticker, retention and the fetching side
+courier               worker_ready             starts the ticker, retention, archives and the fetching side
                       worker_shutdown          stops them, says goodbye
 """
 
@@ -28,6 +28,7 @@ from shared.errors import BacklogUnavailable
 from shared.metrics.exposition import serve
 from shared.redis_client import connect
 from worker import roles
+from worker.archiver import Archiver
 from worker.child import Child
 from worker.courier import Ticker, build_courier
 from worker.flower_events import cancel_on_revoke
@@ -98,13 +99,14 @@ class WorkerRole:
 
 
 class CourierRole:
-    """A courier: delivers webhooks, fetches images, keeps the queue's clock, lets old jobs go; each in threads."""
+    """A courier: delivers webhooks, fetches images, keeps the queue's clock, lets old jobs go, writes archives."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
         self._settings = settings
         self._ticker: Ticker | None = None
         self._retention: Retention | None = None
+        self._archiver: Archiver | None = None
         self._ingest: Ingest | None = None
 
     def wire(self) -> None:
@@ -125,6 +127,8 @@ class CourierRole:
             self._ticker.start()
             self._retention = Retention.from_settings(self._settings, bell)
             self._retention.start()
+            self._archiver = Archiver.from_settings(self._settings, bell)
+            self._archiver.start()
             self._ingest = Ingest.from_settings(self._settings, bell, node=sender.hostname)
             roles.become_claimer(self._ingest)
             self._ingest.start()
@@ -136,6 +140,8 @@ class CourierRole:
             self._ticker.stop()
         if self._retention is not None:
             self._retention.stop()
+        if self._archiver is not None:
+            self._archiver.stop()
         if self._ingest is not None:
             self._ingest.stop()
         _say_goodbye(self._app, self._settings, sender.hostname)

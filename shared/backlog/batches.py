@@ -13,7 +13,7 @@ from shared.backlog.backlog import IDEMPOTENCY_S, NONCE_S, Backlog
 from shared.backlog.encoding import INGEST_LANE, handle_of, lane_of, line_text, submission_of
 from shared.backlog.records import BatchReceipt, Idempotency
 from shared.backlog.scripts import OUTAGES, Script
-from shared.batch import Batch, BatchLine, BatchOptions, BatchRow, BatchStatus
+from shared.batch import ArchivePart, Batch, BatchLine, BatchOptions, BatchRow, BatchStatus
 from shared.celery_app import Bell
 from shared.errors import (
     BacklogFull,
@@ -28,6 +28,7 @@ from shared.errors import (
 )
 from shared.job import Status
 from shared.keys import (
+    batch_archive_key,
     batch_index_key,
     batch_key,
     batch_lines_key,
@@ -133,7 +134,9 @@ class Batches:
             upload.total,
             upload.price,
             options.to_json(),
-            "1" if options.webhook_url else "",
+            " ".join(
+                name for name, asked in {"hook": options.webhook_url, "archive": options.archive}.items() if asked
+            ),
             idempotency.key if idempotency else "",
             idempotency.digest if idempotency else "",
             self._limit,
@@ -240,12 +243,13 @@ class Batches:
             for number in numbers:
                 pipe.hgetall(batch_key(number))
                 pipe.llen(batch_lines_key(number))
+                pipe.lrange(batch_archive_key(number), 0, -1)
             answers = pipe.execute()
             running = self._running()
         except OUTAGES as error:
             raise BacklogUnavailable from error
-        found = zip(numbers, answers[::2], answers[1::2], strict=True)
-        return [_batch(number, state, unfed, running[str(number)]) for number, state, unfed in found]
+        found = zip(numbers, answers[::3], answers[1::3], answers[2::3], strict=True)
+        return [_batch(number, state, unfed, parts, running[str(number)]) for number, state, unfed, parts in found]
 
     def _running(self) -> Counter[str]:
         """Return how many jobs of each batch a worker holds. While a job's images are fetched it counts as queued."""
@@ -270,7 +274,7 @@ def _fed(line: int, uid: int, jobs: dict[int, Any]) -> BatchRow:
     return BatchRow(line=line, uid=uid, status=job.status if job else None, job=job)
 
 
-def _batch(number: int, state: dict[str, str], unfed: int, running: int) -> Batch | None:
+def _batch(number: int, state: dict[str, str], unfed: int, parts: list[str], running: int) -> Batch | None:
     if not state:
         return None
     status = BatchStatus(state["status"])
@@ -290,4 +294,5 @@ def _batch(number: int, state: dict[str, str], unfed: int, running: int) -> Batc
         finished_ms=int(state["finished"]) if "finished" in state else None,
         counts={Status.QUEUED: max(0, queued), Status.RUNNING: running, **ended},
         options=BatchOptions.from_json(state["options"]),
+        archive=tuple(map(ArchivePart.from_json, parts)) if "archived" in state else None,
     )

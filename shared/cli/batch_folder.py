@@ -13,14 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import click
 
-from shared.dialects.links import SUFFIXES
-from shared.dialects.native_manifest import COLUMNS, cells_of
-
-RESULT_COLUMNS: Final = tuple("files" if name == "urls" else name for name in COLUMNS)
+from shared.dialects.native_manifest import file_names, write_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +74,7 @@ class BatchFolder:
 
     def files(self, result: Mapping[str, Any], *, total: int) -> list[Path]:
         """Return where the images of a line of the manifest go, in their order. `total` is how many lines there are."""
-        outputs, line = result["outputs"], f"{result['line']:0{len(str(total))}}"
-        names = [line] if len(outputs) == 1 else [f"{line}-{output['index']}" for output in outputs]
-        suffixes = [SUFFIXES.get(output["content_type"], "bin") for output in outputs]
-        return [self.path / f"{name}.{suffix}" for name, suffix in zip(names, suffixes, strict=True)]
+        return [self.path / name for name in file_names(result, total=total)]
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, whole or not at all."""
@@ -93,11 +87,7 @@ class BatchFolder:
         """Write the table of results, whole or not at all."""
         part = _beside(self.results)
         with _translated(self.results), part.open("w", newline="") as out:
-            table = csv.DictWriter(out, RESULT_COLUMNS, extrasaction="ignore")
-            table.writeheader()
-            for result in results:
-                files = " ".join(path.name for path in self.files(result, total=total))
-                table.writerow({**cells_of(result), "files": files})
+            out.writelines(write_table(results, total=total))
         part.replace(self.results)
 
     def read_results(self) -> Iterator[dict[str, str]]:

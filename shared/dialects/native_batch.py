@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.batch import BATCH_EVENTS, Batch, BatchRow
+from shared.batch import BATCH_EVENTS, ArchivePart, Batch, BatchRow
 from shared.dialects.links import Links
 from shared.dialects.native import render_job, rfc3339
 
@@ -18,6 +18,7 @@ def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
         "price": batch.price,
         "spent": batch.spent,
         "budget": batch.options.budget,
+        "archive": None if batch.archive is None else [_part(batch, part, links) for part in batch.archive],
         "created_at": rfc3339(batch.created_ms),
         "finished_at": rfc3339(batch.finished_ms),
         "links": {
@@ -26,6 +27,18 @@ def render_batch(batch: Batch, links: Links) -> dict[str, Any]:
             "results": links.api("v1", "batches", batch.id, "results"),
             "cancel": links.api("v1", "batches", batch.id, "cancel"),
         },
+    }
+
+
+def _part(batch: Batch, part: ArchivePart, links: Links) -> dict[str, Any]:
+    link = links.file(part.key, filename=f"batch-{batch.id}-{part.first}-{part.last}.zip")
+    return {
+        "url": link.url,
+        "expires_at": rfc3339(link.expires_ms),
+        "first_line": part.first,
+        "last_line": part.last,
+        "images": part.images,
+        "bytes": part.size,
     }
 
 

@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any, Final
 
 from shared.batch import BatchRow
-from shared.dialects.links import Links
+from shared.dialects.links import SUFFIXES, Links
 from shared.dialects.native import render_failure, render_outputs, rfc3339
 
 #: The columns of the CSV form. `seeds` and `urls` are separated by spaces, as many as there are images.
@@ -27,6 +27,21 @@ COLUMNS: Final = (
     "created_at",
     "finished_at",
 )
+
+
+#: The columns of a table that lies beside the images.
+FILE_COLUMNS: Final = tuple("files" if name == "urls" else name for name in COLUMNS)
+
+
+def file_names(result: Mapping[str, Any], *, total: int) -> list[str]:
+    """Return what the images of a line are called as files, in their order: 0042.png, or 0042-0.png, 0042-1.png.
+
+    `total` is how many lines there are.
+    """
+    outputs, line = result["outputs"], f"{result['line']:0{len(str(total))}}"
+    names = [line] if len(outputs) == 1 else [f"{line}-{output['index']}" for output in outputs]
+    suffixes = [SUFFIXES.get(output["content_type"], "bin") for output in outputs]
+    return [f"{name}.{suffix}" for name, suffix in zip(names, suffixes, strict=True)]
 
 
 def render_result(row: BatchRow, links: Links) -> dict[str, Any]:
@@ -56,12 +71,19 @@ def write_csv(results: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a header, and a row for each result."""
     yield _csv_row(COLUMNS)
     for result in results:
-        cells = cells_of(result)
+        cells = _cells(result)
         yield _csv_row(cells[name] for name in COLUMNS)
 
 
-def cells_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the CSV form tells of a result, by its columns."""
+def write_table(results: Iterable[Mapping[str, Any]], *, total: int) -> Iterator[str]:
+    """Yield a header, and a row for each result with the names of its files in place of links."""
+    yield _csv_row(FILE_COLUMNS)
+    for result in results:
+        cells = {**_cells(result), "files": " ".join(file_names(result, total=total))}
+        yield _csv_row(cells[name] for name in FILE_COLUMNS)
+
+
+def _cells(result: Mapping[str, Any]) -> dict[str, Any]:
     outputs, error = result["outputs"], result["error"] or {}
     return {
         **result,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from shared.settings import Settings
 
@@ -77,6 +77,9 @@ class Storage(Protocol):
 
         The key's suffix and the content type must agree.
         """
+
+    def put_file(self, key: str, file: BinaryIO, *, content_type: str) -> None:
+        """Store what an open file holds from where it stands, without having all of it in memory; else as `put`."""
 
     def get(self, key: str) -> StoredObject:
         """Return an object; `KeyError` where there is none."""

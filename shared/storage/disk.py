@@ -6,7 +6,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, Final
 from urllib.parse import quote, urlencode
 
 from itsdangerous import Signer
@@ -21,6 +23,9 @@ from shared.storage import (
     check_key,
     content_type_of,
 )
+
+#: What is copied at a time.
+_COPIED_BYTES: Final = 1024 * 1024
 
 
 class LinkInvalid(Forbidden):
@@ -46,11 +51,15 @@ class DiskStorage:
     def put(self, key: str, data: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
         """Write the file beside its place, then rename it there: readers see all of it or nothing."""
         del metadata
+        self.put_file(key, BytesIO(data), content_type=content_type)
+
+    def put_file(self, key: str, file: BinaryIO, *, content_type: str) -> None:
+        """Copy the file beside its place, then rename it there."""
         check_content_type(key, content_type)
         try:
             target = self._path(key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(target, data)
+            _write_atomically(target, file)
         except OSError as error:
             raise StorageUnavailable(f"could not store {key}: {error.strerror}") from error
 
@@ -77,11 +86,22 @@ class DiskStorage:
         Raises `LinkInvalid`, `LinkExpired`, or `KeyError` where the object is gone. The signature is compared in
         constant time and before anything else, so a stranger learns nothing about what exists.
         """
+        self.check_link(key, expires, signature, filename)
+        return self.get(key)
+
+    def check_link(self, key: str, expires: int, signature: str, filename: str | None = None) -> None:
+        """Raise `LinkInvalid` or `LinkExpired` unless a link's parts open something."""
         if not self._signer.verify_signature(_signed(key, expires, filename), signature):
             raise LinkInvalid
         if expires <= time.time():
             raise LinkExpired
-        return self.get(key)
+
+    def file_of(self, key: str) -> Path:
+        """Return the file that holds an object; `KeyError` where there is none."""
+        path = self._path(key)
+        if not path.is_file():
+            raise KeyError(key)
+        return path
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete a folder; return how many files it held."""
@@ -121,10 +141,10 @@ def _signed(key: str, expires: int, filename: str | None) -> str:
     return canonical_json([key, expires, filename])
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def _write_atomically(target: Path, file: BinaryIO) -> None:
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".part", delete=False) as part:
         try:
-            part.write(data)
+            shutil.copyfileobj(file, part, _COPIED_BYTES)
             part.flush()
             os.fsync(part.fileno())
             Path(part.name).replace(target)

@@ -4,9 +4,9 @@ Credentials and region are boto3's own: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Self
 
 import boto3
 from botocore.config import Config
@@ -46,14 +46,17 @@ class S3Storage:
 
     def put(self, key: str, data: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
         """Upload an object; S3 shows it when it is complete."""
-        with _translated(f"store {key}"):
-            try:
-                self._put(key, data, content_type, metadata or {})
-            except ClientError as error:
-                if _code(error) not in _NO_BUCKET:
-                    raise
-                self._create_bucket()
-                self._put(key, data, content_type, metadata or {})
+        self._put_into_bucket(lambda: self._put(key, data, content_type, metadata or {}), key)
+
+    def put_file(self, key: str, file: BinaryIO, *, content_type: str) -> None:
+        """Upload a file, which is read as it is sent."""
+        begin = file.tell()
+
+        def put() -> None:
+            file.seek(begin)
+            self._put(key, file, content_type, {})
+
+        self._put_into_bucket(put, key)
 
     def get(self, key: str) -> StoredObject:
         """Download an object; `KeyError` where there is none."""
@@ -102,11 +105,21 @@ class S3Storage:
                     raise
                 self._create_bucket()
 
-    def _put(self, key: str, data: bytes, content_type: str, metadata: Mapping[str, str]) -> None:
+    def _put_into_bucket(self, put: Callable[[], None], key: str) -> None:
+        with _translated(f"store {key}"):
+            try:
+                put()
+            except ClientError as error:
+                if _code(error) not in _NO_BUCKET:
+                    raise
+                self._create_bucket()
+                put()
+
+    def _put(self, key: str, body: bytes | BinaryIO, content_type: str, metadata: Mapping[str, str]) -> None:
         self._client.put_object(
             Bucket=self._bucket,
             Key=check_key(key),
-            Body=data,
+            Body=body,
             ContentType=check_content_type(key, content_type),
             Metadata=dict(metadata),
         )

@@ -384,3 +384,16 @@ def test_the_settings_choose_the_storage(tmp_path, bucket, endpoint):
     assert (tmp_path / "storage").is_dir()
     assert isinstance(open_storage(local, secret=SECRET), DiskStorage)
     assert isinstance(open_storage(remote, secret=SECRET), S3Storage)
+
+
+def test_a_file_is_stored_from_where_it_stands(storage, tmp_path):
+    key = f"archives/{HANDLE}/1/0001.zip"
+    (tmp_path / "part").write_bytes(b"skipped" + PNG * 2000)
+    with (tmp_path / "part").open("rb") as part:
+        part.seek(7)
+        storage.put_file(key, part, content_type="application/zip")
+
+    assert storage.get(key) == StoredObject(PNG * 2000, "application/zip")
+    assert opened(storage, storage.link(key, ttl_s=60, filename="batch-1.zip").url).data == PNG * 2000
+    with (tmp_path / "part").open("rb") as part, pytest.raises(ValueError, match="names application/zip"):
+        storage.put_file(key, part, content_type="image/png")

@@ -11,7 +11,7 @@ from tests.reference import DOCS, PAGES, configuration, errors
 
 ROOT = DOCS.parent
 #: Modules of the worker package that run in couriers alone, and those that run in both.
-COURIERS = {"courier", "ingest", "receivers", "retention"}
+COURIERS = {"archiver", "courier", "ingest", "receivers", "retention"}
 BOTH = {"signals"}
 
 

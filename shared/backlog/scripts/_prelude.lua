@@ -223,10 +223,19 @@ local function admit(job, now, woken, entries)
   return uid
 end
 
--- A batch that has nothing left to do is over: its webhook is due, once for each time that it ends.
+-- A batch that was over runs once more: what was archived of it is not all there is.
+local function reopen_batch(batch)
+  redis.call('HSET', P .. 'b:' .. batch, 'status', 'running')
+  redis.call('HDEL', P .. 'b:' .. batch, 'finished', 'archived', 'archiver')
+  redis.call('ZREM', P .. 'bdone', batch)
+  redis.call('ZREM', P .. 'bz', batch)
+  redis.call('DEL', P .. 'ba:' .. batch)
+end
+
+-- A batch that has nothing left to do is over: its webhook and its archive are due, once for each time that it ends.
 local function close_batch(batch, now)
   local name = P .. 'b:' .. batch
-  local b = redis.call('HMGET', name, 'status', 'account', 'hook', 'finished', 'retry')
+  local b = redis.call('HMGET', name, 'status', 'account', 'hook', 'finished', 'retry', 'archive')
   if b[4] or redis.call('EXISTS', P .. 'bq:' .. batch) == 1 then return end
   if b[1] ~= 'cancelled' then
     if b[5] or redis.call('EXISTS', P .. 'bl:' .. batch) == 1 then return end
@@ -235,6 +244,7 @@ local function close_batch(batch, now)
   redis.call('HSET', name, 'status', b[1], 'finished', int(now))
   redis.call('SREM', P .. 'feeding', batch)
   redis.call('ZADD', P .. 'bdone', int(now), batch)
+  if b[6] then redis.call('ZADD', P .. 'bz', int(now), batch) end
   local outcome = redis.call('HINCRBY', name, 'outcome', 1)
   if not b[3] then return end
   local entry = batch .. ':' .. outcome
@@ -367,11 +377,7 @@ local function again(uid, key, now, woken, entries)
     redis.call('HINCRBY', batch, j[1], -1)
     redis.call('ZADD', P .. 'bq:' .. j[10], j[11], uid)
     -- One that was cancelled stays so, whatever becomes of a single job of it.
-    if redis.call('HGET', batch, 'status') == 'completed' then
-      redis.call('HSET', batch, 'status', 'running')
-      redis.call('HDEL', batch, 'finished')
-      redis.call('ZREM', P .. 'bdone', j[10])
-    end
+    if redis.call('HGET', batch, 'status') == 'completed' then reopen_batch(j[10]) end
   end
   emit(uid, account, 'queued')
   tell(uid, account, j[8], 'queued', j[9] or 0, now, entries)

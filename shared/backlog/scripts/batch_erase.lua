@@ -5,6 +5,7 @@ local batch = ARGV[1]
 local b = redis.call('HMGET', P .. 'b:' .. batch, 'account', 'finished', 'outcome')
 if b[1] and not b[2] then return 'not_finished' end
 redis.call('ZREM', P .. 'bdone', batch)
+redis.call('ZREM', P .. 'bz', batch)
 if not b[1] then return 'ok' end
 for outcome = 1, tonumber(b[3] or 0) do
   local entry = batch .. ':' .. outcome
@@ -15,5 +16,5 @@ for outcome = 1, tonumber(b[3] or 0) do
 end
 redis.call('LREM', P .. 'bx:' .. b[1], 1, batch)
 redis.call('UNLINK', P .. 'b:' .. batch, P .. 'bl:' .. batch, P .. 'bu:' .. batch, P .. 'bq:' .. batch, P .. 'bh:' .. batch,
-  P .. 'told:' .. batch)
+  P .. 'ba:' .. batch, P .. 'told:' .. batch)
 return 'ok'

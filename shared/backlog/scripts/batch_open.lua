@@ -1,5 +1,5 @@
 -- Accept a batch, all of it: quota, credits, number, record. Its lines are there already, under its handle.
--- ARGV: handle, account, lines, price, options (JSON), hook ('' | '1'), idempotency key, idempotency digest,
+-- ARGV: handle, account, lines, price, options (JSON), what is due at its end ('hook', 'archive', both), idempotency key, idempotency digest,
 --       backlog limit, nonce seconds, idempotency seconds, then the lanes where its jobs are drawn
 -- Returns {'ok' | 'replayed', number, handle} or {why not}.
 local handle, account, total, price = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -42,7 +42,7 @@ redis.call('RENAME', P .. 'bl:' .. handle, P .. 'bl:' .. batch)
 redis.call('PERSIST', P .. 'bl:' .. batch)
 redis.call('HSET', P .. 'b:' .. batch, 'status', 'running', 'account', account, 'handle', handle, 'total', int(total),
   'price', ARGV[4], 'reserved', int(price), 'created', int(now), 'options', ARGV[5])
-if ARGV[6] ~= '' then redis.call('HSET', P .. 'b:' .. batch, 'hook', ARGV[6]) end
+for due in string.gmatch(ARGV[6], '%a+') do redis.call('HSET', P .. 'b:' .. batch, due, 1) end
 redis.call('HINCRBY', P .. 'count', 'deferred', total)
 redis.call('HINCRBY', P .. 'a:' .. account, 'deferred', total)
 redis.call('RPUSH', P .. 'bx:' .. account, batch)

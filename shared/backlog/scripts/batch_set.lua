@@ -29,10 +29,8 @@ if what == 'retry' then
     end
     defer(1)
   end
-  if status ~= 'paused' then redis.call('HSET', name, 'status', 'running') end
+  if status ~= 'paused' then reopen_batch(batch) end
   redis.call('HSET', name, 'retry', 0)
-  redis.call('HDEL', name, 'finished')
-  redis.call('ZREM', P .. 'bdone', batch)
 elseif status ~= 'running' and status ~= 'paused' then
   return 'ended'
 elseif what == 'pause' then
