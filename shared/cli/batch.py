@@ -8,6 +8,7 @@ from typing import IO, Any, Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from shared.cli.access import uses_api
 from shared.cli.accounts import Credits, credits_text
@@ -58,7 +59,7 @@ def run(api: Api, *, file: Path, output: Path | None, dry_run: bool, as_json: bo
 
     Run it again to go on: nothing is submitted or fetched twice. Ctrl-C leaves the batch running.
     """
-    given = {"name": file.name} | {name: value for name, value in options.items() if value is not None}
+    given = {"name": file.name, "archive": 0} | {name: value for name, value in options.items() if value is not None}
     if dry_run:
         _check(api, file, given, as_json=as_json)
         return
@@ -165,7 +166,7 @@ def _submitted(api: Api, file: Path, folder: BatchFolder, options: Mapping[str, 
 
 def _follow(api: Api, found: Mapping[str, Any], folder: BatchFolder, *, again: str) -> Ended:
     console = Console(stderr=True, highlight=False)
-    console.print(f"batch [bold]{found['id']}[/] {found['name']}: {found['total']:,} jobs")
+    console.print(f"batch [bold]{found['id']}[/] {escape(found['name'])}: {found['total']:,} jobs")
     try:
         with batch_view(console, found["total"]) as view:
             return BatchRun(api, found, folder, view).follow()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -18,7 +19,8 @@ from shared.job import Status
 
 #: Over how long the rate is taken.
 RATE_S: Final = 60.0
-LIST_COLUMNS: Final = ("id", "status", "total", *(str(status) for status in Status), "created_at", "name")
+LIST_COLUMNS: Final = ("id", "status", "total", "drawn", "lost", "created_at", "name")
+NUMBERS: Final = frozenset({"total", "drawn", "lost"})
 
 
 class Rate:
@@ -119,10 +121,13 @@ def table_of(batches: list[dict[str, Any]]) -> Table:
     """Return batches as a table."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in LIST_COLUMNS:
-        table.add_column(name, justify="right" if name in {"total", *Status} else "left", no_wrap=name != "name")
+        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != "name")
     for batch in batches:
-        told = {**batch, **batch["counts"]}
-        table.add_row(*(f"{told[name]:,}" if name in {"total", *Status} else str(told[name]) for name in LIST_COLUMNS))
+        drawn = batch["counts"][Status.SUCCEEDED]
+        numbers = (batch["total"], drawn, ended_of(batch) - drawn)
+        created = batch["created_at"][: len("2026-01-31T12:00")].replace("T", " ")
+        told = (f"{number:,}" for number in numbers)
+        table.add_row(str(batch["id"]), batch["status"], *told, created, escape(batch["name"]))
     return table
 
 

@@ -267,7 +267,7 @@ def test_options_belong_to_the_batch(desk, waiting, draw, prompts):  # noqa: F81
 
 
 def test_batches_are_listed_shown_and_steered(desk, draw):  # noqa: F811
-    batch = desk.bench.post("/v1/batches?name=mine", [{"prompt": "=x"}, {"prompt": "y"}]).json["id"]
+    batch = desk.bench.post("/v1/batches?name=[/mine]", [{"prompt": "=x"}, {"prompt": "y"}]).json["id"]
     number = str(batch)
 
     assert desk.run("batch", "pause", number) == f"{batch}: paused\n"
@@ -276,7 +276,7 @@ def test_batches_are_listed_shown_and_steered(desk, draw):  # noqa: F811
     draw()
     shown = desk.run("batch", "status", number)
     assert "2: 1 queued, 1 succeeded" in shown
-    assert "mine" in desk.run("batch", "ls")
+    assert "[/mine]" in desk.run("batch", "ls")
     lines = [json.loads(line) for line in desk.run("batch", "results", number).splitlines()]
     assert [line["status"] for line in lines] == ["succeeded", "queued"]
     desk.run("batch", "results", number, "--csv", "-o", "results.csv")
