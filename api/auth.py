@@ -2,6 +2,7 @@
 
 from typing import Final, cast
 
+import structlog
 from flask import g, request
 
 from api.services import services
@@ -16,6 +17,7 @@ READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 def require_account() -> None:
     """Before a request: find its account, or raise what forbids it."""
     account = services().accounts.authenticate(bearer_key(request.headers.get("Authorization", "")))
+    name_in_log(account)
     services().limits.count(account)
     account.require(Scope.READ if request.method in READING else Scope.SUBMIT)
     g.account = account
@@ -24,6 +26,11 @@ def require_account() -> None:
 def current_account() -> Account:
     """Return the account of this request."""
     return cast("Account", g.account)
+
+
+def name_in_log(account: Account) -> None:
+    """Say of every further line that is logged in this request whose it is."""
+    structlog.contextvars.bind_contextvars(account=account.id)
 
 
 def bearer_key(header: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import structlog
 from marshmallow import ValidationError
 
 from api.batch_lines import Line
@@ -24,6 +25,8 @@ from shared.errors import (
     TooManyWaiting,
 )
 from shared.order import Order
+
+log = structlog.get_logger(__name__)
 
 #: Faults that an answer lists; all are counted.
 FAULTS_LISTED: Final = 1000
@@ -121,6 +124,8 @@ class BatchIntake:
             raise
         if not receipt.kept:
             taken.discard()
+        told = {"lines": taken.upload.total, "replayed": receipt.replayed}
+        log.info("batch.accepted", batch=receipt.id, account=account.id, **told)
         return receipt
 
     def _submit(self, request: BatchRequest, taken: "_Taken", *, account: Account) -> BatchReceipt:

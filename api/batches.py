@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+import structlog
 from flask import Flask, Response
 
 from api.auth import current_account, require_account
@@ -25,6 +26,8 @@ from api.responses import PRIVATE, json_response
 from api.services import services
 from api.spec import StrictBlueprint
 from shared.dialects.native_batch import render_batch, render_row
+
+log = structlog.get_logger(__name__)
 
 batches = StrictBlueprint(
     "batches",
@@ -176,6 +179,7 @@ def batch_results(query: dict[str, Any], batch_id: int) -> Response:
 
 def _set(batch_id: int, action: str) -> Response:
     batch = services().batches.set(batch_id, action, account=current_account().id)
+    log.info("batch.set", batch=batch_id, action=action, status=str(batch.status))
     return json_response(render_batch(batch, request_links()), headers=PRIVATE)
 
 

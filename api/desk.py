@@ -3,6 +3,7 @@
 import time
 from typing import Final
 
+from api.auth import name_in_log
 from api.links import request_links
 from api.services import Services
 from shared.accounts import Account
@@ -29,6 +30,7 @@ class ServiceDesk:
         `Unauthorized` where it opens none, `RateLimited`, `ScopeMissing`.
         """
         account = self._opened(key)
+        name_in_log(account)
         self._services.limits.count(account)
         account.require(self._scope)
         return account

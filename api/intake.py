@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
+import structlog
+
 from api.own_images import bring_home
 from shared.accounts import Account
 from shared.backlog import Backlog, Idempotency, Receipt, new_handle
@@ -27,6 +29,8 @@ from shared.plans import Plans
 from shared.safe_http import check_url, is_allowed, is_https
 from shared.spec import input_key, model_limits
 from shared.storage import Storage, StoredObject
+
+log = structlog.get_logger(__name__)
 
 
 class UrlRefused(InvalidField):
@@ -83,6 +87,8 @@ class Intake:
             raise
         if receipt.handle != handle:
             self.forget_inputs(order, handle)
+        told = {"dialect": submission.dialect, "model": submission.spec.model, "replayed": receipt.replayed}
+        log.info("job.accepted", uid=receipt.uid, account=account.id, **told)
         return receipt
 
     def checked(self, order: Order, *, account: Account) -> Order:
@@ -137,7 +143,9 @@ class Intake:
 
     def cancel(self, uid: int, *, account: Account) -> Job:
         """End a job; one that has ended is returned as it is."""
-        return self._backlog.cancel(uid, account=account.id)
+        job = self._backlog.cancel(uid, account=account.id)
+        log.info("job.cancel_asked", uid=uid, account=account.id, status=str(job.status))
+        return job
 
     def retry(self, uid: int, *, account: Account) -> Job:
         """Queue a job that ended without pictures once more; `NotFailed` for any other."""

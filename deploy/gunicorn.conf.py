@@ -13,9 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from shared import logs
 from shared.settings import Settings
 
 _settings = Settings.from_env()
+logs.configure(_settings)
 # Where the processes put what they count, so that a scrape of any of them tells of all. prometheus_client reads the
 # variable when it is imported.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -35,7 +37,7 @@ graceful_timeout = 8
 timeout = 60
 #: gunicorn speaks of itself only: a line per request would bury what matters.
 accesslog = None
-errorlog = "-"
+logger_class = "api.gunicorn_log.Log"
 loglevel = _settings.log_level.lower()
 control_socket_disable = True
 

@@ -5,7 +5,8 @@ Console output is for people; JSON (LOG_FORMAT=json) has one object per line for
 
 import logging
 import sys
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,6 +22,7 @@ QUIET = (
     "s3transfer",
     "urllib3",
     "filelock",
+    "multiprocessing",
     "httpx",
     "httpcore",
     "PIL",
@@ -64,6 +66,23 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+class OfJob(Protocol):
+    """What belongs to a job: a lease, a webhook."""
+
+    @property
+    def uid(self) -> int:
+        """The job."""
+
+    @property
+    def account(self) -> str:
+        """Whose it is."""
+
+
+def about(subject: OfJob) -> AbstractContextManager[Any]:
+    """Say of every line that this thread logs in the block which job it is about, and whose."""
+    return structlog.contextvars.bound_contextvars(uid=subject.uid, account=subject.account)
 
 
 def _formatter(settings: Settings) -> logging.Formatter:

@@ -1,17 +1,22 @@
 """Fixtures that several folders use. Servers are started once a session and flushed before each test."""
 
+import io
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import fakeredis
 import hypothesis
 import pytest
+import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared import logs
+from shared.settings import Settings
 from tests import services
 
 # Threads of torch that wait for their mates must not spin on a busy machine's few cores. Read when torch loads.
@@ -19,6 +24,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each of the processes that share the cores uses one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The one that structlog comes with prints every frame's variables; a tensor among them can take it a minute.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
 # An example's time says more of the machine than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -83,6 +91,21 @@ def any_redis(request: pytest.FixtureRequest, server_pool: dict[str, services.Re
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """What the process writes to its log from here on, as JSON."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure(Settings(log_format="json", log_level="DEBUG"))
+    structlog.configure(cache_logger_on_first_use=False)  # other tests have other ways with the same loggers
+    yield stream.getvalue
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 class _FakeRedis(fakeredis.FakeRedis):

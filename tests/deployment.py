@@ -58,7 +58,7 @@ class Deployment:
 
     def _start(self, module, *args, ready=lambda: True):
         log = self.folder / f"{module}-{args[0]}.log"
-        command = [sys.executable, "-m", "celery", "-A", module, *args]
+        command = [sys.executable, "-m", "celery", "--quiet", "-A", module, *args]
         service = Service(command, ready=ready, log=log, env=self._environment)
         self._stack.callback(service.stop)
         service.start()

@@ -27,6 +27,7 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.job import Job, Status
+from shared.logs import about
 from shared.metrics import WEBHOOK_ATTEMPTS, WEBHOOK_LAG, WEBHOOK_SECONDS
 from shared.outbox import (
     GIVE_UP_S,
@@ -105,18 +106,20 @@ class Courier:
         """
         try:
             entry = self.outbox.claim(entry_id)
-            if entry is None:
-                return
-            made: list[CallRecord] = []
-            verdict = self._attempt(entry, made)
-            held = self.outbox.settle(entry, verdict, made)
-            _count(entry, held)
+            if entry is not None:
+                with about(entry):
+                    self._deliver(entry)
         except (BacklogUnavailable, *OUTAGES) as error:
             log.warning("webhook.postponed", entry=entry_id, error=str(error))
-            return
+
+    def _deliver(self, entry: Entry) -> None:
+        made: list[CallRecord] = []
+        verdict = self._attempt(entry, made)
+        held = self.outbox.settle(entry, verdict, made)
+        _count(entry, held)
         log.info(
             "webhook.attempted",
-            uid=entry.uid,
+            webhook_event=entry.event,
             outcome=held,
             attempt=entry.attempt,
             status=verdict.status,

@@ -17,6 +17,7 @@ import structlog
 
 from shared.errors import BacklogUnavailable, DarkroomError, JobNotFound, StorageUnavailable, StoringFailed
 from shared.job import Preview, Result, Status
+from shared.logs import about
 from worker import measures
 from worker.encode import Encoded, encode_preview
 from worker.finished import Finished, encoded, told
@@ -88,15 +89,15 @@ class Delivery:
         """Deliver a job's pictures; waits where too many deliveries wait already."""
         while len(self._pending) >= WAITING_AT_MOST:
             self.wait(LONGEST_PAUSE_S)
-        self._start(self._deliver, finished)
+        self._start(finished.job, self._deliver, finished)
 
     def preview(self, job: Held, index: int, step: int, image: Image) -> None:
         """Store a picture on the way, and list it. One that cannot be stored now is not missed."""
-        self._start(self._preview, job, index, step, image)
+        self._start(job, self._preview, job, index, step, image)
 
     def fail(self, job: Held, error: DarkroomError) -> None:
         """End a job without pictures."""
-        self._start(self.end, job, Status.FAILED, Result(error=told(error)))
+        self._start(job, self.end, job, Status.FAILED, Result(error=told(error)))
 
     def end(self, job: Held, status: Status, result: Result) -> None:
         """Tell the backlog how a job ended, however long Redis is away; `GivenUp` where job or process goes."""
@@ -105,11 +106,11 @@ class Delivery:
         finally:
             self._heartbeat.release(job)
         if not won:
-            log.info("job.taken_away", uid=job.lease.uid, fence=job.lease.fence)
+            log.info("job.taken_away", fence=job.lease.fence)
             self.abandon(job)
             return
         measures.ended(job, status, result)
-        log.info("job.ended", uid=job.lease.uid, status=str(status), **result.timings)
+        log.info("job.ended", status=str(status), code=(result.error or {}).get("code"), **result.timings)
         error = str((result.error or {}).get("message", ""))
         self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)
 
@@ -137,36 +138,36 @@ class Delivery:
             self.wait(max(0.0, deadline - time.monotonic()))
         return not self._pending
 
-    def _start(self, function: Callable[..., None], *args: Any) -> None:
-        self._pending.add(self._pool.submit(self._guarded, function, *args))
+    def _start(self, job: Held, function: Callable[..., None], *args: Any) -> None:
+        self._pending.add(self._pool.submit(self._guarded, job, function, *args))
 
-    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
-        try:
-            function(*args)
-        except GivenUp:
-            log.warning("delivery.given_up")
-        except Exception:  # nobody reads the future; without this the cause would be lost
-            log.exception("delivery.failed")
+    def _guarded(self, job: Held, function: Callable[..., None], *args: Any) -> None:
+        with about(job.lease):
+            try:
+                function(*args)
+            except GivenUp:
+                log.warning("delivery.given_up")
+            except Exception:  # nobody reads the future; without this the cause would be lost
+                log.exception("delivery.failed")
 
     def _deliver(self, finished: Finished) -> None:
         job = finished.job
-        with structlog.contextvars.bound_contextvars(uid=job.lease.uid):
-            try:
-                result = self._store_or_keep(job, *encoded(finished))
-            except GivenUp:
-                self._heartbeat.release(job)
-                raise
-            except StorageUnavailable:
-                log.exception("delivery.storing_failed")
-                error = StoringFailed()
-            except (OSError, ValueError):
-                log.exception("delivery.encoding_failed")
-                error = StoringFailed("the images could not be encoded")
-            else:
-                if result is not None:
-                    self.end(job, Status.SUCCEEDED, result)
-                return
-            self.end(job, Status.FAILED, Result(error=told(error), engine=finished.engine))
+        try:
+            result = self._store_or_keep(job, *encoded(finished))
+        except GivenUp:
+            self._heartbeat.release(job)
+            raise
+        except StorageUnavailable:
+            log.exception("delivery.storing_failed")
+            error = StoringFailed()
+        except (OSError, ValueError):
+            log.exception("delivery.encoding_failed")
+            error = StoringFailed("the images could not be encoded")
+        else:
+            if result is not None:
+                self.end(job, Status.SUCCEEDED, result)
+            return
+        self.end(job, Status.FAILED, Result(error=told(error), engine=finished.engine))
 
     def _preview(self, job: Held, index: int, step: int, image: Image) -> None:
         lease = job.lease
@@ -179,7 +180,7 @@ class Delivery:
             )
             self._backlog.preview(self._node, lease, listed)
         except (StorageUnavailable, BacklogUnavailable) as error:
-            log.warning("delivery.preview_dropped", uid=lease.uid, step=step, error=error.message)
+            log.warning("delivery.preview_dropped", step=step, error=error.message)
 
     def _store_or_keep(self, job: Held, result: Result, files: Sequence[Encoded]) -> Result | None:
         """Store a job's files; None where they wait on disk."""
@@ -219,7 +220,7 @@ class Delivery:
             try:
                 return self._backlog.finish(self._node, job.lease, status, result)
             except BacklogUnavailable:
-                log.warning("delivery.finish_again", uid=job.lease.uid, in_s=pause)
+                log.warning("delivery.finish_again", in_s=pause)
                 self._pause(pause, job)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 

@@ -73,7 +73,7 @@ class JobEvents:
                     self._dispatcher = self._connect()
                 self._dispatcher.send(kind, uuid=str(lease.uid), **fields)
             except (KombuError, RedisError, OSError) as error:
-                log.warning("flower.unsent", event_type=kind, uid=lease.uid, error=str(error))
+                log.warning("flower.unsent", event_type=kind, uid=lease.uid, account=lease.account, error=str(error))
                 self._dispatcher = None
 
     def _connect(self) -> Any:
@@ -114,12 +114,13 @@ def uids(task_id: str | Sequence[str] | None) -> Iterator[int]:
 
 
 def _cancel(uid: int, backlog: Backlog, redis: Redis) -> None:
+    account = None
     try:
         account = redis.hget(job_key(uid), "account")
         if account is None:
             return
         job = backlog.cancel(uid, account=str(account))
     except (BacklogUnavailable, JobNotFound, RedisError) as error:
-        log.warning("flower.cancel_failed", uid=uid, error=str(error))
+        log.warning("flower.cancel_failed", uid=uid, account=account, error=str(error))
     else:
-        log.info("flower.cancelled", uid=uid, status=str(job.status))
+        log.info("flower.cancelled", uid=uid, account=account, status=str(job.status))

@@ -98,7 +98,7 @@ class Heartbeat:
         self._told = progress
         for job in jobs:
             if job.lease.uid in lost.uids and not job.lost.is_set():
-                log.info("heartbeat.lost", uid=job.lease.uid, fence=job.lease.fence)
+                log.info("heartbeat.lost", uid=job.lease.uid, account=job.lease.account, fence=job.lease.fence)
                 job.lost.set()
 
     def _progress(self) -> tuple[dict[Lease, tuple[int, int]], list[Held]]:

@@ -19,6 +19,7 @@ from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog
 from shared.errors import BacklogUnavailable, DarkroomError, InvalidField, StorageUnavailable, StoringFailed
 from shared.inputs import FORMATS, CheckedImage, fetch_image, normalized
 from shared.job import Result, Status
+from shared.logs import about
 from shared.metrics import INGESTS
 from shared.redis_client import connect, signing_secret
 from shared.safe_http import SafeHttp
@@ -130,7 +131,7 @@ class Ingest:
         self._jobs |= {self._pool.submit(self._run, job): job for job in jobs}
 
     def _run(self, job: Held) -> None:
-        with structlog.contextvars.bound_contextvars(uid=job.lease.uid):
+        with about(job.lease):
             try:
                 self._ingest(job)
             except BacklogUnavailable:

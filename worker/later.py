@@ -16,6 +16,7 @@ import structlog
 
 from shared.errors import StorageUnavailable, StoringFailed
 from shared.job import Result, Status
+from shared.logs import about
 from worker.finished import told
 from worker.stopping import GivenUp
 
@@ -118,7 +119,7 @@ class Later:
 
     def _settle(self, one: Waiting) -> bool:
         """Upload a job's files and end it; False where it must wait on."""
-        with structlog.contextvars.bound_contextvars(uid=one.kept.lease.uid):
+        with about(one.kept.lease):
             try:
                 if one.job.lost.is_set():
                     log.info("later.taken_away")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from shared.errors import BacklogUnavailable, ContentFiltered, DarkroomError, GenerationFailed
+from shared.logs import about
 from worker import measures, parameters, schedulers
 from worker.batch import Picture, Work, calls
 from worker.finished import Finished
@@ -103,9 +104,10 @@ class Runner:
             self.events.started(lease)
         try:
             spec = leases[0].submission.spec
-            model, load_s = self.engine.model(spec.model)
-            with self.engine.dressed(model, spec) as more_s:
-                self._run_with(model, batch, load_s=load_s + more_s)
+            with structlog.contextvars.bound_contextvars(uids=[lease.uid for lease in leases]):
+                model, load_s = self.engine.model(spec.model)
+                with self.engine.dressed(model, spec) as more_s:
+                    self._run_with(model, batch, load_s=load_s + more_s)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong ends these jobs, never the worker
             for work in batch:
                 self._fail(work, error)
@@ -151,12 +153,14 @@ class Runner:
 
         started = time.perf_counter()
         try:
-            work.inputs = prepare(
-                work.lease.submission.spec, self.storage, pause=pause, hint_kind=model.controlnets.hint_kind
-            )
-            model.check_prompt(work.lease.submission)
+            with about(work.lease):
+                work.inputs = prepare(
+                    work.lease.submission.spec, self.storage, pause=pause, hint_kind=model.controlnets.hint_kind
+                )
+                model.check_prompt(work.lease.submission)
         except GivenUp:
-            log.info("run.fetch_given_up", uid=work.lease.uid)  # stopping or lost: it is handed back, or left alone
+            # Stopping or lost: it is handed back, or left alone.
+            log.info("run.fetch_given_up", uid=work.lease.uid, account=work.lease.account)
         except Exception as error:  # noqa: BLE001 - one job's own must not be its mates' trouble
             self._fail(work, error)
         work.prepare_s = time.perf_counter() - started
@@ -208,7 +212,7 @@ class Runner:
         work = picture.work
         found = screened(model, work.lease.submission.spec, image)
         if found.flagged:
-            log.info("run.flagged", uid=work.lease.uid, image=picture.index)
+            log.info("run.flagged", uid=work.lease.uid, account=work.lease.account, image=picture.index)
             work.flagged.add(picture.index)
         work.images[picture.index] = found.image
 
@@ -268,5 +272,5 @@ class Runner:
         if not work.live:
             return
         work.gone = True
-        log.error("run.failed", uid=work.lease.uid, exc_info=error)
+        log.error("run.failed", uid=work.lease.uid, account=work.lease.account, exc_info=error)
         self.delivery.fail(work, error if isinstance(error, DarkroomError) else GenerationFailed())

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from billiard.util import get_logger
 from celery import signals
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
@@ -166,6 +167,8 @@ def _say_goodbye(app: Celery, settings: Settings, node: str, *, results_of: Sequ
 def _wire_both(app: Celery, settings: Settings) -> None:
     def set_up_logging(**_: Any) -> None:
         logs.configure(settings)
+        # Left to itself the pool writes its lines bare.
+        get_logger().propagate = True
 
     signals.setup_logging.connect(set_up_logging, weak=False)
 

@@ -1,16 +1,19 @@
-"""What the backlog's methods count. Called with answers, so that what was refused or fenced off counts as nothing."""
+"""What the backlog's methods count and log. Called with answers: what was refused or fenced off counts as nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
 from redis import Redis
 
 from shared.backlog.records import Lease
 from shared.errors import DarkroomError, DeadlinePassed, WorkerLost
 from shared.job import USUAL_PRIORITY, Result, Status, Submission
-from shared.keys import spec_key
+from shared.keys import job_key, spec_key
 from shared.metrics import LEASES_LOST, OUTCOMES, SUBMITS
+
+log = structlog.get_logger(__name__)
 
 #: Why a job has ended that no worker ended.
 _BY_ITSELF: Final[dict[str, type[DarkroomError]]] = {Status.FAILED: WorkerLost, Status.EXPIRED: DeadlinePassed}
@@ -39,16 +42,22 @@ def finished(lease: Lease, status: Status, result: Result) -> None:
 
 def lost(redis: Redis, why: str, requeued: int, concluded: Sequence[str]) -> None:
     """Count leases that were lost, and jobs that the script which found out has ended."""
-    LEASES_LOST.labels(why).inc(requeued + sum(status == Status.FAILED for status in concluded[1::2]))
+    leases = requeued + sum(status == Status.FAILED for status in concluded[1::2])
+    LEASES_LOST.labels(why).inc(leases)
+    if leases:
+        log.warning("leases.lost", why=why, leases=leases, requeued=requeued)
     ended_by_script(redis, concluded)
 
 
 def ended_by_script(redis: Redis, concluded: Sequence[str]) -> None:
-    """Count jobs that a script has ended by itself: their uids and statuses, by turns."""
-    if not concluded:
-        return
-    texts = redis.mget([spec_key(uid) for uid in concluded[::2]])
-    for text, status in zip(texts, concluded[1::2], strict=True):
+    """Count and log jobs that a script has ended by itself: their uids and statuses, by turns."""
+    pipe = redis.pipeline(transaction=False)
+    for uid in concluded[::2]:
+        pipe.get(spec_key(uid))
+        pipe.hget(job_key(uid), "account")
+    found = iter(pipe.execute())
+    for uid, status, text, account in zip(concluded[::2], concluded[1::2], found, found, strict=True):
         if text is not None:  # else erased in between
-            why = _BY_ITSELF.get(status)
-            ended(Submission.from_json(text), Status(status), code=why.code if why else "")
+            code = _BY_ITSELF[status].code if status in _BY_ITSELF else ""
+            ended(Submission.from_json(text), Status(status), code=code)
+            log.info("job.ended", uid=int(uid), account=account, status=status, code=code or None)

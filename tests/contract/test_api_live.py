@@ -1,5 +1,6 @@
 """The API as it runs: gunicorn on a real Valkey, callers who wait and callers who follow."""
 
+import json
 import socket
 import time
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ SOON_S = 8.0
 
 @pytest.fixture(scope="module")
 def live(valkey_server, tmp_path_factory):
-    api = LiveApi(valkey_server, tmp_path_factory.mktemp("live"))
+    api = LiveApi(valkey_server, tmp_path_factory.mktemp("live"), LOG_FORMAT="json")
     try:
         api.start()
         yield api
@@ -57,6 +58,15 @@ def test_a_job_is_followed_to_its_end(api):
     assert [event["event"] for event in rest] == ["succeeded"]
     ids = [tuple(map(int, event["id"].split("-"))) for event in (first, started, progress, *rest)]
     assert ids == sorted(ids)
+
+
+def test_every_line_of_its_log_is_json_gunicorns_too(api):
+    uid = api.submit()
+
+    lines = [json.loads(line) for line in api.service.log.read_text().splitlines()]
+    assert {line["logger"] for line in lines} >= {"gunicorn.error", "api.intake"}
+    (accepted,) = (line for line in lines if line["event"] == "job.accepted" and line["uid"] == uid)
+    assert accepted["account"] == api.redis.hget("{dr}:accounts", "alice")
 
 
 def test_a_broken_stream_goes_on_where_it_broke_off(api):

@@ -20,7 +20,7 @@ from shared.celery_app import CeleryBell, make_celery
 from shared.metrics.exposition import serve
 from shared.settings import Settings
 from tests.conftest import need
-from tests.contract.test_api_live import LiveApi
+from tests.liveapi import LiveApi
 from tests.promql import Exposed, faults
 from tests.services import HOST, Service, free_port, receiver, valkey, wait_until
 from tests.worker_rig import NODE, Rig

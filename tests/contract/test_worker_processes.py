@@ -19,7 +19,7 @@ from tests.services import wait_until
 def deployment(tmp_path_factory):
     with ExitStack() as stack:
         server = stack.enter_context(services.valkey(aof=True))
-        yield Deployment(server, tmp_path_factory.mktemp("deployment"), stack)
+        yield Deployment(server, tmp_path_factory.mktemp("deployment"), stack, LOG_FORMAT="json")
 
 
 def test_flower_shows_jobs_and_nothing_else(deployment):
@@ -82,3 +82,25 @@ def test_shutdown_is_clean(deployment):
     deployment.courier.process.terminate()
     assert deployment.courier.process.wait(LONG_S) == 0
     assert deployment.backlog.pools() == {}
+
+
+def lines_of(path):
+    """Return a log's lines, but for what Celery says on the spot when it is told to stop."""
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line not in {"", "worker: Warm shutdown (MainProcess)"}]
+
+
+def test_every_line_of_their_logs_is_json_and_jobs_lines_are_theirs(deployment):
+    logs = {path.stem: lines_of(path) for path in deployment.folder.glob("*.log")}
+
+    assert set(logs) == {"worker.app-worker", "worker.courier_app-worker", "worker.courier_app-flower"}
+    for lines in logs.values():
+        assert lines
+        assert all({"event", "level", "logger", "timestamp"} <= line.keys() for line in lines)
+    ended = [line for line in logs["worker.app-worker"] if line["event"] == "job.ended"]
+    assert ended
+    assert {line["account"] for line in ended} == {deployment.account}
+    assert all(deployment.read(line["uid"]).status.is_terminal for line in ended)
+    text = json.dumps(logs)
+    assert "a secret prompt" not in text
+    assert "order-7" not in text

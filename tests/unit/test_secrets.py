@@ -1,6 +1,5 @@
 """No secret in logs, records, events for Flower, or answers; and the net below that."""
 
-import io
 import json
 import logging
 
@@ -8,7 +7,6 @@ import fakeredis
 import pytest
 import structlog
 
-from shared import logs
 from shared.accounts import Accounts
 from shared.celery_app import make_celery
 from shared.job import Status
@@ -25,21 +23,6 @@ def bench(tmp_path):
     made = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path)
     yield made
     made.parts.hub.close()
-
-
-@pytest.fixture
-def lines(monkeypatch):
-    """What the process would write to its log, from here on."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    monkeypatch.setattr("sys.stderr", stream)
-    logs.configure(Settings(log_format="json", log_level="DEBUG"))
-    yield stream.getvalue
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def secrets_of(credentials):
@@ -78,7 +61,7 @@ def session_of(bench, credentials):
     return token, {"Authorization": f"Bearer {token}"}
 
 
-def test_no_answer_no_log_line_and_no_record_holds_a_secret(bench, lines, monkeypatch):
+def test_no_answer_no_log_line_and_no_record_holds_a_secret(bench, log_lines, monkeypatch):
     credentials = bench.credentials
     token, session = session_of(bench, credentials)
     hidden = [*secrets_of(credentials), token]
@@ -94,9 +77,9 @@ def test_no_answer_no_log_line_and_no_record_holds_a_secret(bench, lines, monkey
         for secret in hidden:
             assert secret not in answer.get_data(as_text=True), answer.text[:300]
             assert secret not in str(answer.headers)
-    assert "ZeroDivisionError" in lines()
+    assert "ZeroDivisionError" in log_lines()
     for secret in hidden:
-        assert secret not in lines()
+        assert secret not in log_lines()
     for name in bench.redis.scan_iter():
         if name.startswith("{dr}:a:"):  # signs this account's webhooks
             continue
@@ -155,16 +138,16 @@ def test_what_looks_like_a_secret_is_hidden(text, left):
     assert redact(text) == left
 
 
-def test_a_librarys_line_and_a_traceback_lose_their_secrets_too(lines):
+def test_a_librarys_line_and_a_traceback_lose_their_secrets_too(log_lines):
     logging.getLogger("some.library").warning("cannot reach redis://:%s@host", "hunter2")
     try:
         int("Bearer abcdefghijkl")
     except ValueError:
         structlog.get_logger("ours").exception("went.wrong", url="redis://:hunter2@host/0")
 
-    first, second = (json.loads(line) for line in lines().splitlines())
-    assert "hunter2" not in lines()
-    assert "abcdefghijkl" not in lines()
+    first, second = (json.loads(line) for line in log_lines().splitlines())
+    assert "hunter2" not in log_lines()
+    assert "abcdefghijkl" not in log_lines()
     assert (first["event"], second["event"]) == (f"cannot reach redis://:{HIDDEN}@host", "went.wrong")
     assert "ValueError" in second["exception"]
 
