@@ -1,4 +1,4 @@
-"""The README's commands, as they stand there, against a running Darkroom."""
+"""The commands of the README and of the guide to batches, as they stand there, against a running Darkroom."""
 
 import json
 import re
@@ -12,11 +12,13 @@ from PIL import Image
 from tests import stack
 from tests.services import HOST, free_port, wait_until
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BATCHES = (ROOT / "docs" / "batches.md").read_text()
 
 
-def block(name):
-    (text,) = re.findall(rf"<!-- tested: {name} -->\n```[a-z]+\n(.*?)```", README, re.DOTALL)
+def block(name, page=README):
+    (text,) = re.findall(rf"<!-- tested: {name} -->\n```[a-z]+\n(.*?)```", page, re.DOTALL)
     return text
 
 
@@ -32,7 +34,12 @@ def bash(darkroom, script, folder):
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DARKROOM_URL": darkroom.url, "DARKROOM_KEY": darkroom.key},
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "DARKROOM_URL": darkroom.url,
+            "DARKROOM_KEY": darkroom.key,
+        },
         capture_output=True,
         text=True,
         timeout=stack.JOB_S,
@@ -48,6 +55,24 @@ def test_submit_poll_and_fetch(darkroom, tmp_path):
         assert picture.format == "PNG"
     redrawn = json.loads(bash(darkroom, block("image"), tmp_path).stdout)
     assert darkroom.finished(redrawn["uid"])["status"] == "succeeded"
+
+
+def test_the_guide_to_batches(darkroom, tmp_path):
+    names = re.findall(r"<!-- tested: ([a-z]+) -->", BATCHES)
+    script = "\n".join(f"echo '--- {name}'\n{block(name, BATCHES)}" for name in names)
+
+    parts = dict(part.split("\n", 1) for part in bash(darkroom, script, tmp_path).stdout.split("--- ")[1:])
+
+    assert names == ["file", "run", "submit", "matrix", "steer", "results", "archive"]
+    assert parts["file"].startswith("3 jobs for ")
+    assert parts["run"].split()[-5:] == ["1.png", "2.png", "3.png", "batch.json", "results.csv"]
+    with Image.open(tmp_path / "out" / "2.png") as picture:
+        assert picture.size == (128, 128)
+    assert json.loads(parts["matrix"])["count"] == 12
+    assert "trial" in parts["steer"]
+    assert json.loads(parts["results"].splitlines()[0])["prompt"] == "a red circle"
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[1].startswith("1,")
+    assert all(name in parts["archive"] for name in ("1.png", "2-0.png", "2-1.png", "results.csv"))
 
 
 def test_the_receiver_verifies_a_webhook(darkroom, tmp_path):
