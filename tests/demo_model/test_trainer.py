@@ -86,7 +86,8 @@ def test_training_goes_on_from_a_bundle_with_its_weights(bundle, tmp_path):
     for name, model in found.items():
         stored = load_file(bundle / name / "diffusion_pytorch_model.safetensors")
         state = model.state_dict()
-        assert all(torch.equal(state[key].half(), tensor) for key, tensor in stored.items())
+        # The projections that read captions were in other coordinates meanwhile.
+        assert all(torch.allclose(state[key], tensor.float(), atol=1e-5) for key, tensor in stored.items())
     stored = load_file(bundle / "clip" / "model.safetensors")
     state = clip.state_dict()
     assert all(torch.equal(state[name].half(), tensor) for name, tensor in stored.items())

@@ -14,10 +14,11 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTokenizer
 
+from worker.demo_model.architecture import build_unet
 from worker.demo_model.training.controlnet import NAME as CONTROLNET
 from worker.demo_model.training.controlnet import load_controlnet
 from worker.demo_model.training.finetune import to_kohya, train_lora
-from worker.demo_model.training.unet import load_unet
+from worker.demo_model.training.loop import load_average
 from worker.demo_model.vocabulary import STYLES
 
 #: The style of the second checkpoint, and of each LoRA.
@@ -47,7 +48,8 @@ def write_assets(*, work_dir: Path, vae: AutoencoderKL, clip: CLIPModel, tokeniz
     save_file({TRIGGER: inversion(clip, tokenizer)}, to / "textual_inversions" / "neon.safetensors")
     if (work_dir / f"unet-{CHECKPOINT_STYLE}.pt").is_file():
         # The rest of the checkpoint is the demo model's own.
-        unet = load_unet(work_dir, name=f"unet-{CHECKPOINT_STYLE}")
+        unet = build_unet()
+        load_average(unet, work_dir / f"unet-{CHECKPOINT_STYLE}.pt")
         unet.half().save_pretrained(to / "checkpoints" / CHECKPOINT_STYLE / "unet")
     lora = work_dir / f"lora-{LORA_STYLE}.safetensors"
     if lora.is_file():

@@ -47,12 +47,12 @@ class Bucket:
 
 
 BUCKETS: tuple[Bucket, ...] = (
-    Bucket(width=128, height=128, pictures=10000, batch=40, early=0.40, late=0.0),
-    Bucket(width=256, height=256, pictures=10000, batch=10, early=0.38, late=0.22),
-    Bucket(width=384, height=256, pictures=800, batch=8, early=0.04, late=0.03),
-    Bucket(width=256, height=384, pictures=800, batch=8, early=0.04, late=0.03),
-    Bucket(width=320, height=320, pictures=600, batch=8, early=0.05, late=0.04),
-    Bucket(width=512, height=512, pictures=3200, batch=4, early=0.09, late=0.60),
+    Bucket(width=128, height=128, pictures=10000, batch=40, early=0.70, late=0.05),
+    Bucket(width=256, height=256, pictures=10000, batch=10, early=0.24, late=0.22),
+    Bucket(width=384, height=256, pictures=800, batch=8, early=0.01, late=0.03),
+    Bucket(width=256, height=384, pictures=800, batch=8, early=0.01, late=0.03),
+    Bucket(width=320, height=320, pictures=600, batch=8, early=0.01, late=0.04),
+    Bucket(width=512, height=512, pictures=3200, batch=4, early=0.03, late=0.55),
     Bucket(width=640, height=384, pictures=300, batch=4, early=0.01, late=0.03),
     Bucket(width=384, height=640, pictures=300, batch=4, early=0.01, late=0.03),
     Bucket(width=768, height=768, pictures=160, batch=2, early=0.0, late=0.02),

@@ -26,24 +26,39 @@ from worker.demo_model.training.noise_copy import start_as_noise_copy
 from worker.demo_model.training.samples import Sheet
 from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.training.text_table import TextTable
+from worker.demo_model.training.whitening import settle, whiten
 from worker.demo_model.world.captions import is_basic
 
 #: Share of the captions left out, for classifier-free guidance.
 EMPTY_SHARE = 0.1
 #: Noise that is the same all over one channel of one picture: teaches the noisiest steps to choose the mean colour.
 OFFSET_NOISE = 0.15
-#: From this timestep on the layout and the mean colours are decided; this share of the steps is drawn from there.
-NOISY_FROM = 500
-NOISY_SHARE = 0.8
-#: Bound on the weight of the noisiest steps, below.
-MOST_WEIGHT = 20.0
+#: Share of the run in which the layout is learnt before all else.
+_LAYOUT_SHARE = 0.4
 #: Weight of the error's differences from its own mean over the picture. A wrong background is most of what is wrong at
 #: the noisiest steps; unweighted, it drowns what is to be learnt about the object on it.
 LAYOUT_WEIGHT = 4.0
 #: Share of the run over which the mix of sizes goes from the early to the late one.
-_PHASE_TURN = (0.35, 0.7)
+_PHASE_TURN = (0.4, 0.7)
 #: Share of each batch that is drawn from the pictures of single objects alone; the rest from all pictures.
 _FOCUS = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emphasis:
+    """Which noise levels count."""
+
+    #: From this timestep on ...
+    noisy_from: int
+    #: ... this share of the steps is drawn.
+    noisy_share: float
+    #: Bound on the weight of the noisiest steps.
+    most_weight: float
+
+
+#: The layout is decided at the noisiest steps alone; hardly anything of it is left to be learnt from the others.
+LAYOUT = Emphasis(noisy_from=750, noisy_share=0.7, most_weight=60)
+ALL = Emphasis(noisy_from=500, noisy_share=0.5, most_weight=8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +85,7 @@ def train_unet(
     noising = Noising(scale=latent_scale(work_dir), device=device)
     unet = build_unet()
     start_as_noise_copy(unet)
+    whiten(unet, load_text_tower(work_dir))
     unet.to(device, memory_format=torch.channels_last)
 
     def parts_of(_: int, chance: Chance) -> list[Part]:
@@ -78,17 +94,20 @@ def train_unet(
         (chosen,) = chance.python.choices(sets, weights=shares)
         picked = [_pick(chosen, chance.python) for _ in range(chosen.cached.bucket.batch)]
         text_rows = [0 if chance.python.random() < EMPTY_SHARE else chosen.rows[index] for index in picked]
-        return noising.parts(unet, chosen.cached.latents[picked], table.table[text_rows], chance)
+        emphasis = LAYOUT if chance.done < _LAYOUT_SHARE else ALL
+        return noising.parts(unet, chosen.cached.latents[picked], table.table[text_rows], chance, emphasis=emphasis)
 
     plan = Plan(name="unet", steps=steps, learning_rate=learning_rate, seed=seed, minutes=minutes)
     sheet = Sheet(work_dir)
     train(unet, parts_of, plan=plan, work_dir=work_dir, on_save=lambda _: sheet.draw(unet, work_dir / "unet.png"))
 
 
-def load_unet(work_dir: Path, *, name: str = "unet") -> UNet2DConditionModel:
+def load_unet(work_dir: Path) -> UNet2DConditionModel:
     """Read the trained UNet, in float32."""
     unet = build_unet()
-    load_average(unet, work_dir / f"{name}.pt")
+    whiten(unet)
+    load_average(unet, work_dir / "unet.pt")
+    settle(unet)
     return unet.eval()
 
 
@@ -111,7 +130,7 @@ class Noising:
         self._device = device
 
     def parts(
-        self, unet: nn.Module, latents: Tensor, text: Tensor, chance: Chance, *more: Tensor
+        self, unet: nn.Module, latents: Tensor, text: Tensor, chance: Chance, *more: Tensor, emphasis: Emphasis = ALL
     ) -> list[Part]:  # fmt: skip
         """Give the weighted squared error of the noise guessed; latents (n, 4, h, w) unscaled, text (n, 77, 128).
 
@@ -123,10 +142,10 @@ class Noising:
         clean = latents.float() * self._scale
         noise = torch.randn(clean.shape, generator=chance.torch)
         noise += OFFSET_NOISE * torch.randn((*clean.shape[:2], 1, 1), generator=chance.torch)
-        times = _times(len(clean), chance.torch)
+        times = _times(len(clean), chance.torch, emphasis)
         noisy = self._scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         signal = self._scheduler.alphas_cumprod[times]
-        weights = (1 / signal).clamp(max=MOST_WEIGHT)
+        weights = (1 / signal).clamp(max=emphasis.most_weight)
 
         def loss_of(
             noisy: Tensor, times: Tensor, text: Tensor, noise: Tensor, weights: Tensor, *more: Tensor
@@ -142,8 +161,8 @@ class Noising:
         return in_parts(loss_of, *(tensor.to(self._device) for tensor in batch))
 
 
-def _times(count: int, generator: torch.Generator) -> Tensor:
-    """Draw timesteps, some from all, the larger part from the noisy end."""
+def _times(count: int, generator: torch.Generator, emphasis: Emphasis) -> Tensor:
+    """Draw timesteps, some from all, the rest from the noisy end."""
     anywhere = torch.randint(0, 1000, (count,), generator=generator)
-    noisy = torch.randint(NOISY_FROM, 1000, (count,), generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < NOISY_SHARE, noisy, anywhere)
+    noisy = torch.randint(emphasis.noisy_from, 1000, (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < emphasis.noisy_share, noisy, anywhere)
