@@ -20,6 +20,7 @@ from redis import Redis
 
 from shared.backlog.scripts import OUTAGES, Script
 from shared.batch import BATCH_EVENTS
+from shared.celery_app import COURIER_QUEUE
 from shared.errors import BacklogUnavailable
 from shared.job import PASSING_WEBHOOK_EVENTS
 from shared.keys import disabled_key, outbox_key
@@ -186,6 +187,13 @@ class Outbox:
         except OUTAGES as error:
             raise BacklogUnavailable from error
         return list(found)
+
+    def unheard(self) -> int:
+        """Return how many messages to couriers none of them has read yet."""
+        try:
+            return int(self._redis.llen(COURIER_QUEUE))
+        except OUTAGES as error:
+            raise BacklogUnavailable from error
 
 
 def endpoint_of(url: str) -> str:

@@ -58,6 +58,8 @@ TICK_S: Final = 0.7
 LONGEST_PAUSE_S: Final = 5.0
 #: An entry that is still due after so long was not heard; it is rung for again. Less than the shortest retry.
 RING_AGAIN_S: Final = 4.0
+#: Nor are more rung for than couriers can hear soon: a message that is read late has expired, and where tickers ring
+#: faster than couriers read all are.
 RUNG_AT_ONCE: Final = 256
 
 #: What says that there is nobody behind the address who could answer.
@@ -264,7 +266,8 @@ class Ticker:
         self._batches.feed()
         now = time.monotonic()
         self._rung = {entry: at for entry, at in self._rung.items() if now - at < RING_AGAIN_S}
-        fresh = [entry for entry in self._outbox.due(RUNG_AT_ONCE) if entry not in self._rung]
+        room = max(0, RUNG_AT_ONCE - self._outbox.unheard())
+        fresh = [entry for entry in self._outbox.due(RUNG_AT_ONCE) if entry not in self._rung][:room]
         self._rung |= dict.fromkeys(fresh, now)
         self._bell.deliver(fresh)
 

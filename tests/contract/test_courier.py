@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.accounts import Accounts
 from shared.backlog import Backlog, Batches
 from shared.batch import BatchLine, BatchOptions
-from shared.celery_app import SilentBell
+from shared.celery_app import COURIER_QUEUE, SilentBell
 from shared.deliveries import Deliveries
 from shared.dialects import Links
 from shared.errors import BacklogUnavailable, JobNotFound, NotFinished, StorageUnavailable
@@ -27,7 +27,7 @@ from shared.storage.disk import DiskStorage
 from shared.webhook_secrets import UnknownAccount, WebhookSecrets
 from tests.services import Reply, free_port, receiver, wait_until
 from tests.services import valkey as valkey_service
-from worker.courier import Courier, Ticker, as_announced, asked_pause_s, build_courier
+from worker.courier import RUNG_AT_ONCE, Courier, Ticker, as_announced, asked_pause_s, build_courier
 from worker.receivers import FAILURES_TO_OPEN, Receivers
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -532,6 +532,23 @@ class TestTicker:
         ticker.tick()
 
         assert bench.bell.due == [entry, entry]
+
+    def test_it_rings_for_no_more_than_couriers_can_hear(self, bench):
+        entries = [bench.run_job()[1] for _ in range(2)]
+        bench.bell.due.clear()
+        bench.redis.rpush(COURIER_QUEUE, *["unread"] * (RUNG_AT_ONCE - 1))
+        ticker = Ticker(bench.backlog, bench.batches, bench.outbox, bench.bell)
+
+        ticker.tick()
+        assert bench.bell.due == entries[:1]
+
+        bench.redis.rpush(COURIER_QUEUE, "unread")
+        ticker.tick()
+        assert bench.bell.due == entries[:1]
+
+        bench.redis.delete(COURIER_QUEUE)
+        ticker.tick()
+        assert bench.bell.due == entries
 
     def test_it_ticks_until_it_is_stopped_whatever_happens(self, bench, monkeypatch):
         _, entry = bench.run_job()
