@@ -59,6 +59,7 @@ class Scopes(click.ParamType[tuple[Scope, ...]]):
 @click.option(
     "--plan", default="paid", show_default=True, help="For a new account; `darkroom accounts plans` lists them."
 )
+@click.option("--pool", default="default", show_default=True, help="For a new account; the POOL of its workers.")
 @click.option("--credits", "credits_", type=click.IntRange(min=0), help="Add credits. Without any: not metered.")
 @click.option("--notify", "notify_url", default="", metavar="URL", help="Where OpenSourceAIs' callbacks go.")
 @click.option("--upload", "upload_url", default="", metavar="URL", help="Where OpenSourceAIs' pictures are sent.")

@@ -11,6 +11,7 @@ from werkzeug.serving import make_server
 
 from shared.cli import main
 from shared.job import Status
+from shared.keys import account_key, names_key
 from tests.apibench import ApiBench
 
 
@@ -179,3 +180,14 @@ def test_one_that_is_refused_does_not_stop_the_others(desk):
 )
 def test_exit_codes_tell_a_refusal_from_an_outage(desk, environment, exit_code):
     desk.run("jobs", "ls", exit_code=exit_code, **environment)
+
+
+def test_an_account_is_made_for_a_pool(desk):
+    desk.run("keys", "create", "studio", "--pool", "large")
+    desk.run("keys", "create", "shop")
+
+    pools = {
+        name: desk.bench.redis.hget(account_key(desk.bench.redis.hget(names_key(), name)), "pool")
+        for name in ("studio", "shop")
+    }
+    assert pools == {"studio": "large", "shop": "default"}
