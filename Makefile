@@ -8,7 +8,7 @@ EXTRAS := worker,embedded,dev
 
 .PHONY: help
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: setup ## one prompt through the whole service: picture, webhook, timeline; then all is stopped
@@ -77,6 +77,10 @@ chaos: setup ## kill everything while clients submit; then nothing is lost, doub
 simulate: setup ## the queue alone: crashing workers drain 800 jobs, beside the ideal; fairness beside 10,000 jobs of one account
 	@$(BIN)/python -m tests.benchmarks.simulate $(if $(JOBS),--jobs $(JOBS)) $(SIMULATE)
 	@$(BIN)/python -m tests.benchmarks.fairness
+
+.PHONY: bench-million
+bench-million: setup ## what submitting and claiming cost with a million jobs waiting (needs 2 GB of memory)
+	@$(BIN)/python -m tests.benchmarks.million
 
 .PHONY: ci
 ci: ## what runs before a merge
