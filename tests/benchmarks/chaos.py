@@ -2,8 +2,8 @@
 
 Real processes on a real Valkey and a real S3 store: an API, two couriers, three workers. Clients of four accounts
 submit 1,000 jobs in six wire formats, cancel some, and ask again where nobody answers. Every few seconds one process is
-ended with SIGKILL; Valkey is restarted twice, the store is away for a while, the receiver of webhooks fails half the
-time. With --model stub a worker's model is one that draws plain pictures; with --model demo it is the embedded one.
+ended, most by SIGKILL; Valkey is restarted twice, the store is away for a while, the receiver of webhooks fails half
+the time. With --model stub a worker's model is one that draws plain pictures; with --model demo it is the embedded one.
 """
 
 import random
@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from shared.keys import PREFIX
+from shared.keys import PREFIX, archives_key
 from tests.chaos import checks, leftovers, returns
 from tests.chaos.aftermath import Aftermath
 from tests.chaos.processes import Deployment, deployed
@@ -36,7 +36,7 @@ from tests.services import wait_until
 
 #: Once nobody is killed any more, everything comes to its end within so long; webhooks wait for their schedule, and
 #: messages that a killed worker had read for Celery's visibility timeout.
-CALM_S = 200.0
+CALM_S = 400.0
 #: Few jobs are asked for more slowly, so that there is something to disturb.
 SHORTEST_S = 30.0
 SCALES = {
@@ -77,6 +77,7 @@ def wait_for_calm(redis: Redis, deployment: Deployment, run: Run, report: Report
     conditions: dict[str, Callable[[], object]] = {
         "all jobs had ended": lambda: still(f"{PREFIX}count"),
         "all webhooks were delivered": lambda: not redis.zcard(f"{PREFIX}ob"),
+        "all archives were written": lambda: not redis.zcard(archives_key()),
         "the service was ready": deployment.is_ready,
     }
     if run.sees_messages:
@@ -123,7 +124,7 @@ def tell(troubles: Troubles, report: Report) -> None:
     """Note what went wrong in a run."""
     killed = ", ".join(f"{count} x {victim}" for victim, count in sorted(troubles.counts().items()))
     away_s = (troubles.storage_away[1] - troubles.storage_away[0]) / 1000
-    report.note("killed", f"{len(troubles.kills)}: {killed}")
+    report.note("processes ended", f"{len(troubles.kills)}: {killed}")
     report.note("Valkey restarted", f"{len(troubles.restarts)} times, once by SIGKILL")
     report.note("store away", f"{away_s:.0f} s; {troubles.spooled} results waited on workers' disks when it came back")
 

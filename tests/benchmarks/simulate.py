@@ -5,6 +5,7 @@ step: most say hello again after a moment, some stay away until their lease has 
 Some wake-ups are lost. Nothing brings work back but what does so in earnest: hello, the sweep and the bell.
 """
 
+import logging
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
+import structlog
 from redis import Redis
 
 from shared.accounts import Accounts
@@ -255,6 +257,8 @@ def show(setup: Setup, workers: Sequence[Worker], took_s: float, idle_s: float) 
 @click.option("--seed", default=None, type=int)
 def main(*, step_ms: float, loss: float, seed: int | None, **options) -> None:
     """Run it; exit 1 where a job is lost."""
+    # That leases are lost is what this is about.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     lost = simulate(Setup(step_s=step_ms / 1000, **options), loss=loss, seed=seed)
     if lost:

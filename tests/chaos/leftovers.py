@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 from redis import Redis
 
+from shared.batch import ArchivePart
 from shared.job import Artifact, Job
-from shared.keys import PREFIX, account_key, batch_key
+from shared.keys import PREFIX, account_key, batch_archive_key, batch_key
 from tests.chaos.aftermath import Aftermath
 from tests.chaos.processes import Deployment
 from tests.chaos.report import Report
@@ -18,7 +19,7 @@ from tests.chaos.stub_model import colour_of
 #: Keys that are there for good; the others belong to a job, or to an hour.
 LASTING = re.compile(
     r"uid|ev|secret|accounts|keys|lanes|count|live|busy|sweep|lane:.*|a:\d+|a:last|key:\w+|keys:\d+|client:\w+|w:.*"
-    r"|idle:.*|b:\d+|bu:\d+|bx:\d+|bdone"
+    r"|idle:.*|b:\d+|ba:\d+|bu:\d+|bx:\d+|bdone"
 )
 #: Keys of all jobs together.
 OF_JOBS = re.compile(r"done|brief|quarantine|ix:\d+|track:\d+:\w+")
@@ -45,8 +46,12 @@ def check_queue(found: Aftermath, report: Report) -> None:
     report.expect_none("keys that belong to nothing", list(_strays(found)))
 
 
+def _batches(redis: Redis) -> set[str]:
+    return {name for key in redis.keys(f"{PREFIX}bx:*") for name in redis.lrange(key, 0, -1)}
+
+
 def _open_batches(redis: Redis) -> Iterable[str]:
-    for number in {name for key in redis.keys(f"{PREFIX}bx:*") for name in redis.lrange(key, 0, -1)}:
+    for number in _batches(redis):
         status = redis.hget(batch_key(number), "status")
         if status != "completed":
             yield f"{number}: {status}"
@@ -86,8 +91,17 @@ def check_files(found: Aftermath, deployment: Deployment, report: Report, *, pla
     superseded = {name for name in files if name.startswith("results/")} - {one.key for _, one in artifacts}
     report.note("pictures", f"{len(artifacts)}, and {len(superseded)} of runs that were fenced off or cancelled")
     report.expect_none("pictures missing, short or of another job", faults)
-    report.expect_none("files of no job", [name for name in files if name.split("/")[1] not in handles])
+    archives = [part for number in _batches(found.redis) for part in _archive(found.redis, number)]
+    images = sum(len(job.result.artifacts) for job in found.jobs.values() if found.wish_of(job).dialect == "batch")
+    report.expect("pictures of batches in archives", sum(part.images for part in archives), images)
+    report.expect_none("archives missing", [part.key for part in archives if part.key not in files])
+    strays = files - {part.key for part in archives}
+    report.expect_none("files of no job", [name for name in strays if name.split("/")[1] not in handles])
     report.expect_none("results left on workers' disks", [path.name for path in deployment.spooled])
+
+
+def _archive(redis: Redis, number: str) -> list[ArchivePart]:
+    return [ArchivePart.from_json(part) for part in redis.lrange(batch_archive_key(number), 0, -1)]
 
 
 def _fault(bucket: Path, job: Job, artifact: Artifact, *, plain: bool) -> str:
@@ -116,8 +130,12 @@ def check_messages(redis: Redis, report: Report) -> None:
 
 
 def check_erased(redis: Redis, bucket: Path, report: Report) -> None:
-    """Once every job is erased, nothing is left of any, neither a file nor a key that does not go by itself."""
-    report.expect_none("files left once all jobs are erased", [str(p) for p in bucket.rglob("*") if p.is_file()])
+    """Once every job is erased, nothing is left of any, neither a file nor a key that does not go by itself.
+
+    Archives go with their batches.
+    """
+    files = [path for path in bucket.rglob("*") if path.is_file() and path.relative_to(bucket).parts[0] != "archives"]
+    report.expect_none("files left once all jobs are erased", [str(path) for path in files])
     names = {key: key.removeprefix(PREFIX) for key in redis.scan_iter(f"{PREFIX}*", count=1000)}
     kept = [key for key, name in names.items() if OF_A_JOB.fullmatch(name) or OF_JOBS.fullmatch(name)]
     report.expect_none("keys left once all jobs are erased", sorted(key for key in kept if redis.ttl(key) == -1))

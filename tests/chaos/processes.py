@@ -49,8 +49,8 @@ class Kept:
         self._kill_group()
         self._thread.join()
 
-    def kill(self, *, child: bool = False, away_s: float = 0.0) -> bool:
-        """End the process, or its first child, by SIGKILL; False where there is none now.
+    def end(self, *, gently: bool = False, child: bool = False, away_s: float = 0.0) -> bool:
+        """End the process, or its first child, by SIGKILL or gently by SIGTERM; False where there is none now.
 
         It is started again after `away_s` seconds, as a machine is that comes back.
         """
@@ -61,7 +61,7 @@ class Kept:
             if victim is None or victim.status() == psutil.STATUS_ZOMBIE:
                 return False
             self._away_s = away_s
-            victim.send_signal(signal.SIGKILL)
+            victim.send_signal(signal.SIGTERM if gently else signal.SIGKILL)
         except psutil.NoSuchProcess:
             return False
         return True

@@ -1,4 +1,4 @@
-"""After a run: how soon what was lost with a killed process was with another."""
+"""After a run: how soon what a process held when it was ended was with another."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ def check_returns(found: Aftermath, troubles: Troubles, report: Report) -> None:
     for victim, those in sorted(returns.items()):
         started = [one.started_s for one in those]
         report.note(
-            f"jobs lost with a {victim}, with a worker again",
+            f"held by a {victim}, with a worker again",
             f"{len(those)}, after {median(started):.1f} s (median), {max(started):.1f} s (longest)",
         )
     every = [one for those in returns.values() for one in those]
@@ -72,6 +72,8 @@ def _returns(found: Aftermath, troubles: Troubles) -> Iterable[Return]:
             if "requeued" not in names or set(names[: names.index("requeued")]) & TERMINAL:
                 continue  # it had just ended, or is set apart
             queued_ms = later[names.index("requeued")][0]
+            if any(kill.at_ms < other.at_ms <= queued_ms and str(uid) in other.held for other in troubles.kills):
+                continue  # whoever came next held it on, and was ended as well
             started_ms = next((at for at, event in later if event == "started"), None)
             if started_ms is not None:  # else it was cancelled while it waited
                 since_ms = max(at for at in (kill.at_ms, *troubles.hindrances()) if at < queued_ms)

@@ -19,7 +19,7 @@ from shared.accounts import Accounts, Credentials
 from tests.chaos.wishes import Wish
 
 #: A client asks so long for an answer.
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 #: Between two times that it asks, at first and at most; half of it is chance.
 PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 THREADS = 24

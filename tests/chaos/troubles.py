@@ -1,4 +1,4 @@
-"""What goes wrong in a run: processes killed at random moments, Valkey restarted twice, storage away for a while."""
+"""What goes wrong in a run: processes ended at random moments, Valkey restarted twice, storage away for a while."""
 
 import random
 import threading
@@ -12,7 +12,9 @@ from redis import Redis
 from shared.keys import held_key
 from tests.chaos.processes import Deployment, Kept
 
-#: (what is killed, how many in twelve). A machine that is gone takes its worker with it, and the lease has to run out.
+#: What a process is ended by where it is not SIGKILL: a deployment does so.
+GENTLY = " asked to end"
+#: (what is ended, how many in fifteen). A machine that is gone takes its worker with it, and the lease has to run out.
 VICTIMS = (
     ("worker's child", 4),
     ("worker", 2),
@@ -20,6 +22,9 @@ VICTIMS = (
     ("API", 1),
     ("API's child", 1),
     ("courier", 2),
+    (f"worker{GENTLY}", 1),
+    (f"API{GENTLY}", 1),
+    (f"courier{GENTLY}", 1),
 )
 #: So long a machine is gone; longer than a lease.
 MACHINE_AWAY_S = 20.0
@@ -30,7 +35,7 @@ VALKEY_AWAY_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """One SIGKILL: when, by Redis' clock, and what the victim held."""
+    """The end of a process: when, by Redis' clock, and what the victim held."""
 
     at_ms: int
     victim: str
@@ -68,7 +73,7 @@ class Troubles:
             until.wait(self.chance.uniform(0.4, 1.6) * every_s)
 
     def kill_one(self) -> None:
-        """End one process by SIGKILL, chosen at random."""
+        """End one process, chosen at random."""
         names, weights = zip(*VICTIMS, strict=True)
         victim = self.chance.choices(names, weights)[0]
         # Lost work is promised back where there is somebody to do it.
@@ -77,14 +82,14 @@ class Troubles:
         kept, held = self._chosen(victim)
         at_ms = self._now_ms()
         away_s = MACHINE_AWAY_S if victim == "worker's machine" else 0.0
-        if kept.kill(child=victim.endswith("child"), away_s=away_s):
+        if kept.end(gently=victim.endswith(GENTLY), child=victim.endswith("child"), away_s=away_s):
             self.kills.append(Kill(at_ms=at_ms, victim=victim, held=held))
 
     def _chosen(self, victim: str) -> tuple[Kept, list[str]]:
         """Return a process of that kind, and the jobs it holds."""
         if victim.startswith("API"):
             return self.deployment.web, []
-        if victim == "courier":
+        if victim.startswith("courier"):
             node = self.chance.choice(list(self.deployment.couriers))
             return self.deployment.couriers[node], self._held(node)
         node, held = self._busy_node()
@@ -139,8 +144,8 @@ class Troubles:
 
     def hindrances(self) -> list[int]:
         """When something went wrong that keeps lost jobs of other workers from coming back."""
-        return [*self.restarts, *(kill.at_ms for kill in self.kills if kill.victim == "courier")]
+        return [*self.restarts, *(kill.at_ms for kill in self.kills if kill.victim.startswith("courier"))]
 
     def counts(self) -> Counter[str]:
-        """How often each victim was killed."""
+        """How often each victim was ended."""
         return Counter(kill.victim for kill in self.kills)
