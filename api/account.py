@@ -87,7 +87,7 @@ class AccountDocument(Schema):
 @account.route("/account", methods=["GET"])
 @account.arguments(AccountQuery, location="query")
 @account.response(200, AccountDocument)
-@account.problems(400, 401, 403, 503)
+@account.problems(400)
 def read_account(query: dict[str, Any]) -> Response:
     """Read your account: its plan and limits, its credits, and what it used of late."""
     books, caller = services().books, current_account()

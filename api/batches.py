@@ -49,7 +49,7 @@ def install(app: Flask) -> None:
 @batches.doc(requestBody=BODY_DOC)
 @batches.response(202, BatchDocument, headers=ACCEPTED_DOC, description="Accepted, all of it.")
 @batches.alt_response(200, schema=DryRunDocument, description="With `dry_run`: what it would be.", success=True)
-@batches.problems(400, 401, 402, 403, 409, 413, 415, 429, 503)
+@batches.problems(400, 402, 409, 413, 415)
 def submit_batch(query: dict[str, Any], headers: dict[str, Any]) -> Response:
     """Submit a batch.
 
@@ -71,7 +71,7 @@ def submit_batch(query: dict[str, Any], headers: dict[str, Any]) -> Response:
 @batches.route("/batches", methods=["GET"])
 @batches.arguments(BatchListQuery, location="query")
 @batches.response(200, BatchPageDocument)
-@batches.problems(400, 401, 503)
+@batches.problems(400)
 def list_batches(query: dict[str, Any]) -> Response:
     """List your batches, newest first."""
     found, cursor = services().batches.list_batches(
@@ -87,7 +87,7 @@ def list_batches(query: dict[str, Any]) -> Response:
 
 @batches.route("/batches/<int:batch_id>", parameters=[BATCH_ID_DOC], methods=["GET"])
 @batches.response(200, BatchDocument)
-@batches.problems(401, 404, 503)
+@batches.problems(404)
 def read_batch(batch_id: int) -> Response:
     """Read a batch: where it stands, and how many of its jobs stand where."""
     batch = services().batches.read(batch_id, account=current_account().id)
@@ -96,7 +96,7 @@ def read_batch(batch_id: int) -> Response:
 
 @batches.route("/batches/<int:batch_id>/pause", parameters=[BATCH_ID_DOC], methods=["POST"])
 @batches.response(200, BatchDocument)
-@batches.problems(401, 403, 404, 503)
+@batches.problems(404)
 def pause_batch(batch_id: int) -> Response:
     """Pause a batch.
 
@@ -107,7 +107,7 @@ def pause_batch(batch_id: int) -> Response:
 
 @batches.route("/batches/<int:batch_id>/resume", parameters=[BATCH_ID_DOC], methods=["POST"])
 @batches.response(200, BatchDocument)
-@batches.problems(401, 403, 404, 503)
+@batches.problems(404)
 def resume_batch(batch_id: int) -> Response:
     """Let a paused batch go on where it was.
 
@@ -118,7 +118,7 @@ def resume_batch(batch_id: int) -> Response:
 
 @batches.route("/batches/<int:batch_id>/cancel", parameters=[BATCH_ID_DOC], methods=["POST"])
 @batches.response(200, BatchDocument)
-@batches.problems(401, 403, 404, 503)
+@batches.problems(404)
 def cancel_batch(batch_id: int) -> Response:
     """Cancel a batch.
 
@@ -130,7 +130,7 @@ def cancel_batch(batch_id: int) -> Response:
 
 @batches.route("/batches/<int:batch_id>/retry", parameters=[BATCH_ID_DOC], methods=["POST"])
 @batches.response(200, BatchDocument)
-@batches.problems(401, 402, 403, 404, 409, 503)
+@batches.problems(402, 404, 409)
 def retry_batch(batch_id: int) -> Response:
     """Retry what ended without images.
 
@@ -143,7 +143,7 @@ def retry_batch(batch_id: int) -> Response:
 @batches.route("/batches/<int:batch_id>/jobs", parameters=[BATCH_ID_DOC], methods=["GET"])
 @batches.arguments(BatchRowsQuery, location="query")
 @batches.response(200, BatchRowPageDocument)
-@batches.problems(400, 401, 403, 404, 503)
+@batches.problems(400, 404)
 def list_batch_jobs(query: dict[str, Any], batch_id: int) -> Response:
     """List the jobs of a batch, in the order of its lines."""
     batch = services().batches.read(batch_id, account=current_account().id)
@@ -166,7 +166,7 @@ def list_batch_jobs(query: dict[str, Any], batch_id: int) -> Response:
     description="The manifest, line by line.",
 )
 @batches.doc(**RESULTS_DOC)
-@batches.problems(400, 401, 403, 404, 503)
+@batches.problems(400, 404)
 def batch_results(query: dict[str, Any], batch_id: int) -> Response:
     """Fetch a batch's manifest.
 

@@ -1,6 +1,7 @@
 """Mounts the providers' dialects: turns HTTP into their calls, and their replies into HTTP."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ from shared.job import Artifact, Job, Status
 #: Names the request's fields that the dialect does not know.
 IGNORED_HEADER: Final = "Darkroom-Ignored"
 IGNORED_HEADER_MOST_CHARS: Final = 1000
+#: Of such requests a body is not read.
+BODILESS: Final = frozenset({"GET", "HEAD"})
 #: What a caller is told to wait after an error that may pass.
 RETRY_AFTER_S: Final = 5
 
@@ -102,18 +105,25 @@ def _dispatch(dialect: Dialect, route: Route, call: Call) -> Response:
 
 
 def _read(args: Mapping[str, str]) -> Call:
-    if is_compressed(request):
-        raise MalformedBody("compressed bodies are not taken")
-    return Call(
+    call = Call(
         method=request.method,
         args=args,
         query=request.args.to_dict(),
         headers={name.lower(): value for name, value in request.headers.items()},
+        id=_request_id(),
+    )
+    return call if call.method in BODILESS else _with_body(call)
+
+
+def _with_body(call: Call) -> Call:
+    if is_compressed(request):
+        raise MalformedBody("compressed bodies are not taken")
+    return replace(
+        call,
         # Of a form nothing is left to read once it is parsed, so the body is read first.
         body=read_bytes(request, keep=True),
         form={name: values[-1] for name, values in request.form.lists()},
         files={name: files[-1].read() for name, files in request.files.lists()},
-        id=_request_id(),
     )
 
 

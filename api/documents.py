@@ -5,6 +5,7 @@ from typing import Any, Final
 from marshmallow import Schema, fields
 
 from shared.catalog import Kind
+from shared.dialects.links import SUFFIXES
 from shared.job import Status
 
 TIME: Final = "date-time"
@@ -25,6 +26,7 @@ READ_DOC: Final = {
 }
 UID_DOC: Final = {"in": "path", "name": "uid", "description": "The job's number."}
 INDEX_DOC: Final = {"in": "path", "name": "index", "description": "The image's place in the job, from 0."}
+IMAGE_CONTENT: Final = {content_type: {"schema": {"type": "string", "format": "binary"}} for content_type in SUFFIXES}
 LAST_EVENT_ID_DOC: Final = {
     "in": "header",
     "name": "Last-Event-ID",

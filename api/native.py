@@ -37,7 +37,7 @@ models.before_request(require_account)
 @jobs.arguments(JobRequest, example={"prompt": "a red circle", "seed": 7, "track_id": "order-1"})
 @jobs.arguments(SubmitHeaders, location="headers")
 @jobs.response(202, documents.ReceiptDocument, headers=LOCATION_DOC, description="Accepted, and waiting for a worker.")
-@jobs.problems(400, 401, 402, 409, 413, 415, 422, 429, 503)
+@jobs.problems(400, 402, 409, 413, 415, 422)
 def submit(order: Order, headers: dict[str, Any]) -> Response:
     """Submit a job.
 
@@ -65,7 +65,7 @@ def submit(order: Order, headers: dict[str, Any]) -> Response:
 @jobs.route("/jobs", methods=["GET"])
 @jobs.arguments(ListQuery, location="query")
 @jobs.response(200, documents.JobPageDocument)
-@jobs.problems(400, 401, 503)
+@jobs.problems(400)
 def list_jobs(query: dict[str, Any]) -> Response:
     """List your jobs, newest first."""
     status = query.get("status")
@@ -88,7 +88,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
 @jobs.arguments(JobQuery, location="query")
 @jobs.response(200, documents.JobDocument, headers=READ_DOC)
 @jobs.alt_response(304, description="The job is as `If-None-Match` says.", success=True)
-@jobs.problems(400, 401, 404, 410, 503)
+@jobs.problems(400, 404, 410)
 def read_job(query: dict[str, Any], uid: int) -> Response:
     """Read a job.
 
@@ -112,7 +112,7 @@ def read_job(query: dict[str, Any], uid: int) -> Response:
     200, {"type": "string"}, content_type=MIMETYPE, description="`snapshot` first, then each event until the job's end."
 )
 @jobs.alt_response(204, description="The job has ended and the caller has seen its end.", success=True)
-@jobs.problems(401, 404, 410, 503)
+@jobs.problems(404, 410)
 def follow(uid: int) -> Response:
     """Follow a job by Server-Sent Events.
 
@@ -138,9 +138,10 @@ def follow(uid: int) -> Response:
 
 
 @jobs.route("/jobs/<int:uid>/images/<int:index>", parameters=[UID_DOC, INDEX_DOC], methods=["GET"])
-@jobs.response(200, {"type": "string", "format": "binary"}, content_type="image/png", description="The image.")
+@jobs.response(200, description="The image.")
+@jobs.doc(responses={200: {"content": documents.IMAGE_CONTENT}})
 @jobs.alt_response(304, description="The image is as `If-None-Match` says.", success=True)
-@jobs.problems(401, 404, 409, 410, 503)
+@jobs.problems(404, 409, 410)
 def image(uid: int, index: int) -> Response:
     """Fetch an image of a finished job, in the format the job asked for."""
     intake = services().intake
@@ -154,7 +155,7 @@ def image(uid: int, index: int) -> Response:
 
 @jobs.route("/jobs/<int:uid>/cancel", parameters=[UID_DOC], methods=["POST"])
 @jobs.response(200, documents.JobDocument)
-@jobs.problems(401, 404, 410, 503)
+@jobs.problems(404, 410)
 def cancel(uid: int) -> Response:
     """Cancel a job.
 
@@ -167,7 +168,7 @@ def cancel(uid: int) -> Response:
 
 @jobs.route("/jobs/<int:uid>/retry", parameters=[UID_DOC], methods=["POST"])
 @jobs.response(200, documents.JobDocument)
-@jobs.problems(401, 402, 404, 409, 410, 503)
+@jobs.problems(402, 404, 409, 410)
 def retry(uid: int) -> Response:
     """Retry a job.
 
@@ -179,7 +180,7 @@ def retry(uid: int) -> Response:
 
 @jobs.route("/jobs/<int:uid>", parameters=[UID_DOC], methods=["DELETE"])
 @jobs.response(204, description="The job and its images are gone.")
-@jobs.problems(401, 404, 409, 410, 503)
+@jobs.problems(404, 409, 410)
 def erase(uid: int) -> Response:
     """Erase a finished job and its images.
 
@@ -191,7 +192,7 @@ def erase(uid: int) -> Response:
 
 @models.route("/models", methods=["GET"])
 @models.response(200, documents.ModelListDocument)
-@models.problems(401, 503)
+@models.problems()
 def list_models() -> Response:
     """List the models that jobs may name."""
     catalog = services().catalog
@@ -214,7 +215,7 @@ def list_models() -> Response:
 
 @models.route("/assets", methods=["GET"])
 @models.response(200, documents.AssetListDocument)
-@models.problems(401, 503)
+@models.problems()
 def list_assets() -> Response:
     """List what models can wear for a job: LoRAs, VAEs, textual inversions, ControlNets."""
     data = [

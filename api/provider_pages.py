@@ -103,13 +103,11 @@ class _Chapter:
 
     def _schema(self, schema: Schema) -> dict[str, Any]:
         """Return a schema with all that have a title made components, each once."""
-        found = {name: self._part(part) for name, part in schema.items()}
-        title = found.get("title")
+        title = schema.get("title")
         if not isinstance(title, str):  # of an object's properties one may be called so
-            return found
-        del found["title"]
-        known = self._spec.components.schemas
-        if title not in known:
+            return {name: self._part(part) for name, part in schema.items()}
+        if title not in self._spec.components.schemas:
+            found = {name: self._part(part) for name, part in schema.items() if name != "title"}
             self._spec.components.schema(title, found)
         return {"$ref": f"{_COMPONENTS}{title}"}
 

@@ -16,6 +16,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 TITLE: Final = "Darkroom"
 #: Of the interface; fields are added to it, never renamed.
 VERSION: Final = "1.0"
+#: What every route may answer: no key, one that may not, too many requests, a fault of ours, a part that is away.
+ALWAYS: Final = (401, 403, 429, 500, 503)
 DESCRIPTION: Final = """\
 A self-hosted, asynchronous job queue for Stable Diffusion: submit a prompt, get a `uid` at once, and fetch the images
 when they are done, by polling, by Server-Sent Events or by a signed webhook.
@@ -30,10 +32,10 @@ class StrictBlueprint(Blueprint):
     ARGUMENTS_PARSER = StrictParser()
 
     def problems(self, *statuses: int) -> Callable[[View], View]:
-        """Document that a route may answer these errors."""
+        """Document that a route may answer these errors, beside those that every route may."""
 
         def decorate(view: View) -> View:
-            for status in statuses:
+            for status in sorted({*statuses, *ALWAYS}):
                 view = self.alt_response(status, HTTPStatus(status).name)(view)
             return view
 

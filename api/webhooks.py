@@ -30,7 +30,7 @@ webhooks.before_request(require_account)
 
 @webhooks.route("/jobs/<int:uid>/deliveries", parameters=[UID_DOC], methods=["GET"])
 @webhooks.response(200, JobDeliveriesDocument)
-@webhooks.problems(401, 403, 404, 410, 503)
+@webhooks.problems(404, 410)
 def job_deliveries(uid: int) -> Response:
     """List the calls that told of a job, and how its closing webhooks stand."""
     services().intake.read(uid, account=current_account())
@@ -39,7 +39,7 @@ def job_deliveries(uid: int) -> Response:
 
 @webhooks.route("/jobs/<int:uid>/redeliver", parameters=[UID_DOC], methods=["POST"])
 @webhooks.response(202, JobDeliveriesDocument, description="It is sent at once.")
-@webhooks.problems(401, 403, 404, 409, 410, 503)
+@webhooks.problems(404, 409, 410)
 def redeliver(uid: int) -> Response:
     """Send a job's closing webhook once more.
 
@@ -72,7 +72,7 @@ def redeliver_batch(batch_id: int) -> Response:
 @webhooks.route("/webhooks/deliveries", methods=["GET"])
 @webhooks.arguments(LimitQuery, location="query")
 @webhooks.response(200, DeliveriesDocument)
-@webhooks.problems(400, 401, 403, 503)
+@webhooks.problems(400)
 def account_deliveries(query: dict[str, Any]) -> Response:
     """List the latest calls for your account, over all jobs; the last 200 are kept, for a week."""
     found = services().deliveries.of_account(current_account().id, limit=query["limit"])
@@ -82,7 +82,7 @@ def account_deliveries(query: dict[str, Any]) -> Response:
 @webhooks.route("/webhooks/dead", methods=["GET"])
 @webhooks.arguments(DeadQuery, location="query")
 @webhooks.response(200, DeadDocument)
-@webhooks.problems(400, 401, 403, 503)
+@webhooks.problems(400)
 def dead(query: dict[str, Any]) -> Response:
     """List the webhooks that were given up; they are kept for a month."""
     offset, limit = query["cursor"], query["limit"]
@@ -93,7 +93,7 @@ def dead(query: dict[str, Any]) -> Response:
 
 @webhooks.route("/webhooks/disabled", methods=["GET"])
 @webhooks.response(200, DisabledListDocument)
-@webhooks.problems(401, 403, 503)
+@webhooks.problems()
 def disabled() -> Response:
     """List your endpoints that answered 410 and are called no more."""
     return _disabled()
@@ -102,7 +102,7 @@ def disabled() -> Response:
 @webhooks.route("/webhooks/enable", methods=["POST"])
 @webhooks.arguments(EndpointRequest, example={"url": "https://shop.example/done"})
 @webhooks.response(200, DisabledListDocument, description="Those that are disabled still.")
-@webhooks.problems(400, 401, 403, 413, 415, 422, 503)
+@webhooks.problems(400, 413, 415, 422)
 def enable(body: dict[str, Any]) -> Response:
     """Call an endpoint again that had answered 410.
 

@@ -116,8 +116,11 @@ _Source = Inline | Remote
 def fields_of(call: Call) -> dict[str, Any]:
     """Return a request's fields, whatever its Content-Type says: many clients send JSON as a form.
 
-    Raises `MalformedBody` for a body that holds neither.
+    A body of nothing has none: some calls need but a key, which may be in a header. Raises `MalformedBody` for a body
+    that holds neither.
     """
+    if not call.body.strip() and not call.form:
+        return {}
     values = call.form if call.form and not call.body.lstrip().startswith(b"{") else call.json_object()
     return {name: None if isinstance(value, str) and not value.strip() else value for name, value in values.items()}
 

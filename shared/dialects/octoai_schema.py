@@ -191,7 +191,7 @@ SUBMIT_PAGE: Final = Page(
     errors=(401, 402, 403, 409, 413, 422, 429, 500, 503, 504),
     headers={"X-OctoAI-Async": "Not empty: answer 201 at once, with an address to poll."},
 )
-POLL_PAGE: Final = Page(answers={200: (_STANDS,)}, errors=(404, 410, 503), public=True)
+POLL_PAGE: Final = Page(answers={200: (_STANDS,)}, errors=(404, 410, 500, 503), public=True)
 RESPONSE_PAGE: Final = Page(answers={200: (_RESULT,)}, errors=(404, 409, 410, 422, 500, 503, 504), public=True)
 MANUAL: Final = Manual(
     title="OctoAI",

@@ -108,7 +108,7 @@ def _answer(status: int, description: str, schema: Schema) -> dict[int, tuple[To
     return {status: (Told(description=description, schema=schema),)}
 
 
-CONFIG_PAGE: Final = Page(answers=_answer(200, "The documented config.", _CONFIG), errors=(404,), public=True)
+CONFIG_PAGE: Final = Page(answers=_answer(200, "The documented config.", _CONFIG), errors=(404, 500), public=True)
 LOGIN_PAGE: Final = Page(
     body=_CREDENTIALS,
     content_types=_TYPES,

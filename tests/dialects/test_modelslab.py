@@ -334,9 +334,17 @@ def test_images_from_inside_are_refused(bench, url):
     error(draw(bench, "img2img", init_image=base64.b64encode(b"GIF89a").decode()), 400, "init_image: ")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": NaN}', b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"null", b"\xff", b'{"a": NaN}', b"[" * 100_000])
 def test_a_body_that_is_none(bench, body):
     error(bench.client.post(f"{BASE}/text2img", data=body, content_type="application/json"), 400, "body")
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_an_empty_body_has_no_fields(bench, body):
+    sent = {"data": body, "content_type": "application/json"}
+    error(bench.client.post(f"{BASE}/text2img", **sent), 401, "Invalid API key")
+    error(bench.client.post(f"{BASE}/text2img", headers=bench.headers, **sent), 400, "prompt is required")
+    assert bench.client.post(f"{BASE}/system_details", headers=bench.headers, **sent).json["status"] == "ok"
 
 
 def test_json_is_taken_whatever_it_is_called_and_forms_too(bench):
