@@ -136,10 +136,12 @@ def _submit(dialect: Dialect, route: Submit, call: Call) -> Response:
     order = route.parse(call, account)
     parts = services()
     receipt = parts.intake.submit(order, account=account)
+    ignored = order.submission.ignored
+    del order  # its images: hundreds of callers may wait here
     job = _await(receipt.uid, account, route.wait(call))
     reply = _respond(route.render(job, RequestView(request_links())))
-    if order.submission.ignored:
-        reply.headers[IGNORED_HEADER] = _header_text(", ".join(order.submission.ignored))
+    if ignored:
+        reply.headers[IGNORED_HEADER] = _header_text(", ".join(ignored))
     return reply
 
 

@@ -44,7 +44,7 @@ class Settings:
     public_url: str = ""
     cors_origins: tuple[str, ...] = ()
     web_processes: int = 1
-    web_threads: int = 128
+    web_threads: int = 512
     max_body_bytes: int = 64 * 1024 * 1024
     sync_wait_s: float = 120.0
     short_wait_s: float = 10.0
