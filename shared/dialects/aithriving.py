@@ -38,6 +38,14 @@ from shared.spec import CLIP_GUIDANCE_PRESETS, JobSpec
 from shared.styles import STYLES
 
 NAME: Final = "aithriving"
+#: JobSpec's names -> aithriving's, for errors that are found after parsing.
+FIELDS: Final = {
+    "mask_image": "mask",
+    "strength": "image_strength",
+    "num_inference_steps": "steps",
+    "guidance_scale": "cfg_scale",
+    "scheduler": "sampler",
+}
 
 
 def parse_text_to_image(call: Call, _account: Account) -> Order:
@@ -51,7 +59,7 @@ def parse_image_to_image(call: Call, _account: Account) -> Order:
     """Read a form with a file; width and height default to the image's own, brought into bounds."""
     reader = Reader(filled(call.form), lenient=True)
     image = _file(call, "init_image")
-    spec = _common(reader) | _sides_like(reader, image)
+    spec = _common(reader) | _sides_like(reader, image, field="init_image")
     image_strength = reader.number("image_strength", minimum=0, maximum=1, default=DEFAULT_IMAGE_STRENGTH)
     return _order(reader, spec | {"strength": 1 - image_strength}, {"image": image})
 
@@ -60,7 +68,7 @@ def parse_inpaint(call: Call, _account: Account) -> Order:
     """Read a form with an image and a mask."""
     reader = Reader(filled(call.form), lenient=True)
     image = _file(call, "image")
-    spec = _common(reader) | _sides_like(reader, image)
+    spec = _common(reader) | _sides_like(reader, image, field="image")
     spec["output_format"] = reader.choice("output_format", OUTPUT_FORMATS, default="png")
     return _order(reader, spec, {"image": image, "mask_image": _file(call, "mask")})
 
@@ -76,7 +84,9 @@ def render(job: Job, view: View) -> Reply:
 
 def render_error(error: DarkroomError, _call: Call) -> Reply:
     """Answer any error, naming the field."""
-    return failure(f"{error.field}: {error.message}" if isinstance(error, InvalidField) else error.message)
+    if isinstance(error, InvalidField):
+        return failure(f"{FIELDS.get(error.field, error.field)}: {error.message}")
+    return failure(error.message)
 
 
 def failure(message: str) -> Reply:
@@ -113,8 +123,8 @@ def _side(reader: Reader, name: str) -> int:
     return side
 
 
-def _sides_like(reader: Reader, image: Inline) -> dict[str, int]:
-    found = check_image(image.data, field="init_image")
+def _sides_like(reader: Reader, image: Inline, *, field: str) -> dict[str, int]:
+    found = check_image(image.data, field=field)
     own: Mapping[str, int] = {"width": found.width, "height": found.height}
     return {name: _side(reader, name) if reader.has(name) else _nearest_side(own[name]) for name in own}
 

@@ -24,6 +24,29 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 COLOURS = ("red", "green", "blue", "white")
 
 
+class Gate:
+    """Open or not. Who closes it waits for whoever passes, so that nobody is past it afterwards."""
+
+    def __init__(self) -> None:
+        self._free = True
+        self._lock = threading.Lock()
+
+    def clear(self) -> None:
+        """Close it."""
+        with self._lock:
+            self._free = False
+
+    def set(self) -> None:
+        """Open it."""
+        self._free = True
+
+    @contextmanager
+    def passing(self) -> Iterator[bool]:
+        """Pass, if the gate is open."""
+        with self._lock:
+            yield self._free
+
+
 class StubWorker:
     """Claims jobs and finishes them with plain pictures. `fail` makes it end the next ones with that error."""
 
@@ -34,8 +57,7 @@ class StubWorker:
         self.backlog = Backlog(redis, SilentBell())
         self.fail: dict | None = None
         #: Jobs wait while this is cleared.
-        self.open = threading.Event()
-        self.open.set()
+        self.open = Gate()
         self.specs = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -50,8 +72,8 @@ class StubWorker:
 
     def _run(self) -> None:
         while not self._stopping.wait(0.01):
-            if self.open.is_set():
-                for lease in self.backlog.claim(self.node, max_jobs=1, max_images=16).leases:
+            with self.open.passing() as free:
+                for lease in self.backlog.claim(self.node, max_jobs=1, max_images=16).leases if free else ():
                     self._end(lease)
 
     def _end(self, lease) -> None:

@@ -11,6 +11,7 @@ from shared.dialects.base import Submit
 from tests.apibench import ApiBench
 
 TABLE = tomllib.loads(Path(__file__).with_name("parameters.toml").read_text())
+PAGES = Path(__file__).parents[2] / "docs" / "dialects"
 TITLES = {dialect.manual.title for dialect in PROVIDERS.values()}
 ROWS = [
     (title, path, field, row)
@@ -88,6 +89,16 @@ def test_every_route_is_there(document, dialect, route):
             assert operation["requestBody"]["content"]
             assert "Darkroom-Ignored" in next(iter(operation["responses"].values()))["headers"]
         assert bool(operation["security"]) != route.page.public
+
+
+@pytest.mark.parametrize("title", sorted(TITLES))
+def test_no_parameter_is_missing_from_the_table_or_the_dialects_page(title):
+    (dialect,) = (each for each in PROVIDERS.values() if each.manual.title == title)
+    known = {name for route in dialect.routes if isinstance(route, Submit) for name in route.schema["properties"]}
+    page = (PAGES / f"{dialect.name}.md").read_text()
+
+    assert known == set(TABLE[title])
+    assert [name for name in known if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(("title", "path", "field", "row"), ROWS, ids=lambda each: str(each)[:60])
