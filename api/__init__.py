@@ -6,6 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from api import batches, dialects, docs, faults, metrics, provider_pages, services, spec, web
 from api.account import account
 from api.health import health
+from api.keys import keys
 from api.media import media
 from api.native import jobs, models
 from api.webhooks import webhooks
@@ -29,7 +30,7 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     faults.install(app)
     batches.install(app)
     api = spec.install(app)
-    for blueprint in (account, jobs, batches.batches, models, webhooks):
+    for blueprint in (account, keys, jobs, batches.batches, models, webhooks):
         api.register_blueprint(blueprint)
     for plain in (health, metrics.metrics, media, docs.docs):
         app.register_blueprint(plain)

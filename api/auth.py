@@ -16,10 +16,19 @@ READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def require_account() -> None:
     """Before a request: find its account, or raise what forbids it."""
+    _require(Scope.READ if request.method in READING else Scope.SUBMIT)
+
+
+def require_admin() -> None:
+    """Before a request about the account itself: the same, for keys with the scope `admin`."""
+    _require(Scope.ADMIN)
+
+
+def _require(scope: Scope) -> None:
     account = services().accounts.authenticate(bearer_key(request.headers.get("Authorization", "")))
     name_in_log(account)
     services().limits.count(account)
-    account.require(Scope.READ if request.method in READING else Scope.SUBMIT)
+    account.require(scope)
     g.account = account
 
 

@@ -11,6 +11,7 @@ from api.events import EventHub
 from api.intake import Intake
 from api.limits import Limits
 from shared.accounts import Accounts
+from shared.api_keys import ApiKeys
 from shared.backlog import Backlog, Batches
 from shared.books import Books
 from shared.catalog import Catalog
@@ -41,6 +42,7 @@ class Services:
         self.plans = Plans.load(settings)
         self.prices = Prices.load(settings)
         self.accounts = Accounts(redis, plans=self.plans)
+        self.keys = ApiKeys(redis)
         self.books = Books(redis, bell)
         self.limits = Limits(settings, redis, plans=self.plans)
         self.deliveries = Deliveries(redis, bell)

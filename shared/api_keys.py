@@ -26,7 +26,7 @@ class Scope(StrEnum):
 
     SUBMIT = "submit"  #: submit, cancel, retry and erase jobs
     READ = "read"  #: read jobs, their images and events, and what there is to draw with
-    ADMIN = "admin"  #: what concerns the account itself; no route asks for it yet
+    ADMIN = "admin"  #: what concerns the account itself: list and withdraw its keys
 
 
 #: Of a key that was made without saying more.

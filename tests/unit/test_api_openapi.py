@@ -23,6 +23,8 @@ ROUTES = {
     ("/v1/jobs/{uid}/cancel", "post"),
     ("/v1/jobs/{uid}/retry", "post"),
     ("/v1/account", "get"),
+    ("/v1/keys", "get"),
+    ("/v1/keys/{prefix}", "delete"),
     ("/v1/batches", "post"),
     ("/v1/batches", "get"),
     ("/v1/batches/{batch_id}", "get"),
