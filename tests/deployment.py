@@ -32,6 +32,7 @@ class Deployment:
         self.settings = Settings.from_env(environment)
         self.redis = connect(self.settings)
         self.account = Accounts(self.redis).create_key("tests").account
+        Path(self.settings.data_dir).mkdir(parents=True, exist_ok=True)
         self.backlog = Backlog(self.redis, CeleryBell(make_celery(self.settings)))
         self._environment = {
             **environment,
@@ -52,14 +53,17 @@ class Deployment:
     def _start_flower(self):
         port = services.free_port()
         self.flower_url = f"http://{services.HOST}:{port}"
-        self._start(
-            "worker.courier_app", "flower", f"--port={port}", f"--address={services.HOST}", ready=self._flower_answers
-        )
+        self.flower = self.start_flower(port, ready=self._flower_answers)
 
-    def _start(self, module, *args, ready=lambda: True):
+    def start_flower(self, port, *, ready, **environment):
+        """Start one more Flower, or the first."""
+        options = ("--conf=deploy/flower.conf.py", f"--port={port}", f"--address={services.HOST}")
+        return self._start("worker.courier_app", "flower", *options, ready=ready, **environment)
+
+    def _start(self, module, *args, ready=lambda: True, **environment):
         log = self.folder / f"{module}-{args[0]}.log"
         command = [sys.executable, "-m", "celery", "--quiet", "-A", module, *args]
-        service = Service(command, ready=ready, log=log, env=self._environment)
+        service = Service(command, ready=ready, log=log, env={**self._environment, **environment})
         self._stack.callback(service.stop)
         service.start()
         return service
@@ -70,9 +74,11 @@ class Deployment:
         except requests.ConnectionError:
             return False
 
-    def submit(self, **spec):
+    def submit(self, *, dialect="native", track_id="order-7", **spec):
         defaults = {"model": "demo", "width": 64, "height": 64, "num_inference_steps": 2, "seed": 1}
-        submission = Submission(spec=JobSpec(prompt="a secret prompt", **{**defaults, **spec}), track_id="order-7")
+        submission = Submission(
+            spec=JobSpec(prompt="a secret prompt", **{**defaults, **spec}), dialect=dialect, track_id=track_id
+        )
         return self.backlog.submit(submission, account=self.account, pool="default").uid
 
     def read(self, uid):

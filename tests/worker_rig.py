@@ -117,8 +117,8 @@ class Recorder:
     def started(self, lease):
         self.told.append((lease.uid, "started"))
 
-    def ended(self, lease, status, **_):
-        self.told.append((lease.uid, str(status)))
+    def ended(self, uid, status, **_):
+        self.told.append((uid, str(status)))
 
 
 class Rig:

@@ -164,7 +164,13 @@ class Child:
         )
 
     def _backlog(self, redis: Redis) -> Backlog:
-        return Backlog(redis, self._bell, limit=self._settings.backlog_limit, lease_s=self._settings.lease_s)
+        return Backlog(
+            redis,
+            self._bell,
+            limit=self._settings.backlog_limit,
+            lease_s=self._settings.lease_s,
+            on_lost=self._events.lost,
+        )
 
     def _wake(self) -> None:
         self._bell.wake([self._node])

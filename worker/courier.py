@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -244,10 +244,10 @@ class Ticker:
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
     @classmethod
-    def from_settings(cls, settings: Settings, bell: Bell) -> Self:
-        """Return a ticker with a connection of its own."""
+    def from_settings(cls, settings: Settings, bell: Bell, *, on_lost: Callable[[int], None] | None = None) -> Self:
+        """Return a ticker with a connection of its own. `on_lost` is the backlog's."""
         redis = connect(settings)
-        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s)
+        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s, on_lost=on_lost)
         batches = Batches(redis, bell, backlog, limit=settings.backlog_limit)
         return cls(backlog, batches, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
 

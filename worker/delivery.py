@@ -111,17 +111,17 @@ class Delivery:
             return
         measures.ended(job, status, result)
         log.info("job.ended", status=str(status), code=(result.error or {}).get("code"), **result.timings)
-        error = str((result.error or {}).get("message", ""))
-        self._events.ended(job.lease, status, runtime_s=sum(result.timings.values()), error=error)
+        seconds = sum(result.timings.values())
+        self._events.ended(job.lease.uid, status, runtime_s=seconds, error=_message(result))
 
     def abandon(self, job: Held) -> None:
         """Forget a job that was taken away, and tell the dashboard what became of it."""
         self._heartbeat.release(job)
         try:
-            status = self._backlog.read(job.lease.uid, account=job.lease.account).status
+            now = self._backlog.read(job.lease.uid, account=job.lease.account)
         except (BacklogUnavailable, JobNotFound):
             return
-        self._events.ended(job.lease, status)
+        self._events.ended(now.uid, now.status, error=_message(now.result))
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until a delivery is done, at most so long; False where there is none to wait for."""
@@ -227,3 +227,7 @@ class Delivery:
     def _pause(self, seconds: float, job: Held) -> None:
         if self._stopping.wait(seconds) or job.lost.is_set():
             raise GivenUp
+
+
+def _message(result: Result) -> str:
+    return str((result.error or {}).get("message", ""))

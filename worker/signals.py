@@ -32,7 +32,8 @@ from worker import roles
 from worker.archiver import Archiver
 from worker.child import Child
 from worker.courier import Ticker, build_courier
-from worker.flower_events import cancel_on_revoke
+from worker.flower_buttons import cancel_on_revoke, refuse_what_harms
+from worker.flower_events import JobEvents
 from worker.ingest import Ingest
 from worker.retention import Retention
 from worker.spool import Spool
@@ -124,7 +125,8 @@ class CourierRole:
     def _start(self, sender: Any, **_: Any) -> None:
         if self._ticker is None:  # ready comes again after every reconnection
             bell = CeleryBell(self._app)
-            self._ticker = Ticker.from_settings(self._settings, bell)
+            events = JobEvents(self._app, sender.hostname)
+            self._ticker = Ticker.from_settings(self._settings, bell, on_lost=events.lost)
             self._ticker.start()
             self._retention = Retention.from_settings(self._settings, bell)
             self._retention.start()
@@ -157,7 +159,9 @@ def _read_queue_of(app: Celery, node: str) -> None:
 def _say_goodbye(app: Celery, settings: Settings, node: str, *, results_of: Sequence[Lease] = ()) -> None:
     redis = connect(settings, timeout_s=GOODBYE_TIMEOUT_S)
     try:
-        Backlog(redis, CeleryBell(app), lease_s=settings.lease_s).goodbye(node, results_of=results_of)
+        events = JobEvents(app, node)
+        backlog = Backlog(redis, CeleryBell(app), lease_s=settings.lease_s, on_lost=events.lost)
+        backlog.goodbye(node, results_of=results_of)
         with app.connection_for_write() as connection:
             app.amqp.queues[node_queue(node)](connection.default_channel).delete()
     except (BacklogUnavailable, KombuError, RedisError, OSError) as error:
@@ -180,3 +184,4 @@ def _wire_both(app: Celery, settings: Settings) -> None:
         return Backlog(redis(), CeleryBell(app), limit=settings.backlog_limit, lease_s=settings.lease_s)
 
     cancel_on_revoke(cache(backlog), redis)
+    refuse_what_harms()

@@ -3,7 +3,7 @@
 import hmac
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -83,11 +83,21 @@ _EXPIRED_RESULT: Final = _failure(DeadlinePassed())
 class Backlog:
     """Every method is one atomic script, or reads only. All raise `BacklogUnavailable` when Redis is away."""
 
-    def __init__(self, redis: Redis, bell: Bell, *, limit: int = 1_000_000, lease_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        bell: Bell,
+        *,
+        limit: int = 1_000_000,
+        lease_s: float = 10.0,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        """`on_lost` is called with each job that is found to have failed for good with its workers."""
         self._redis = redis
         self._bell = bell
         self._limit = limit
         self._lease_ms = int(lease_s * 1000)
+        self._on_lost = on_lost
         self._introduction: tuple[str | int, ...] = ()
         self._scripts = {name: Script(name) for name in _SCRIPTS}
 
@@ -393,6 +403,10 @@ class Backlog:
     def _count_lost(self, why: str, requeued: int, concluded: Sequence[str]) -> None:
         with _outages():
             counts.lost(self._redis, why, requeued, concluded)
+        if self._on_lost is not None:
+            for uid, status in zip(concluded[::2], concluded[1::2], strict=True):
+                if status == Status.FAILED:
+                    self._on_lost(int(uid))
 
     def _ring(self, woken: Sequence[str], entries: Sequence[str]) -> None:
         self._bell.wake(woken)

@@ -28,7 +28,7 @@ _ALL: Final = (API, WORKER, COURIER)
 #: field of Settings -> the processes that read it
 READ_BY: Final[dict[str, tuple[str, ...]]] = {
     "redis_url": (*_ALL, FLOWER, UP),
-    "data_dir": (*_ALL, UP),
+    "data_dir": (*_ALL, FLOWER, UP),
     "secret_key": _ALL,
     "host": (API, COURIER, UP),
     "port": (API, COURIER, UP),

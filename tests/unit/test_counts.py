@@ -25,7 +25,8 @@ NODE = "worker@metrics"
 class Bench:
     def __init__(self, redis) -> None:
         self.redis = redis
-        self.backlog = Backlog(redis, SilentBell())
+        self.lost = []
+        self.backlog = Backlog(redis, SilentBell(), on_lost=self.lost.append)
         self.batches = Batches(redis, SilentBell(), self.backlog)
         self.redis.hset("{dr}:a:1", mapping={"name": "one"})
         self.backlog.hello(NODE, "1", pool="p", models=["m"])
@@ -112,6 +113,7 @@ def test_a_lost_lease_is_counted_and_the_third_as_a_failure(bench, how, why):
 
     assert bench.counted("darkroom_leases_lost_total", why=why) == 3
     assert bench.outcomes("failed", "worker_lost") == 1
+    assert bench.lost == [lease.uid]
 
 
 def test_a_repeated_submit_is_none(bench):

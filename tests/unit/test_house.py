@@ -22,8 +22,8 @@ OTHERS = {
     *("HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"),
     *("DARKROOM_URL", "DARKROOM_KEY"),
 }
-#: Read by prometheus_client, and set by deploy/gunicorn.conf.py.
-NO_SETTING_OF_OURS = {"PROMETHEUS_MULTIPROC_DIR"}
+#: Read by prometheus_client, and set by deploy/gunicorn.conf.py; read by Flower.
+NO_SETTING_OF_OURS = {"PROMETHEUS_MULTIPROC_DIR", "FLOWER_URL_PREFIX"}
 #: Names in capitals that are no settings.
 NO_SETTINGS = re.compile(r"^(MAX|MIN|AOF|HTTP|JSON|SSE)")
 

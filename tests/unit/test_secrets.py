@@ -101,7 +101,7 @@ def test_flower_is_told_no_secret(bench, monkeypatch):
     lease = bench.begin()
 
     events.started(lease)
-    events.ended(lease, Status.SUCCEEDED, runtime_s=1.0)
+    events.ended(lease.uid, Status.SUCCEEDED, runtime_s=1.0)
 
     assert {kind for kind, _ in told} == {"task-received", "task-started", "task-succeeded"}
     assert not [word for word in (WEBHOOK, "a-prompt") if word in repr(told)]

@@ -22,7 +22,8 @@ from shared.settings import Settings
 from shared.spec import JobSpec
 from tests.services import wait_until
 from worker import flower_events, watchdogs
-from worker.flower_events import JobEvents, cancel_on_revoke, uids
+from worker.flower_buttons import REFUSED, cancel_on_revoke, refuse_what_harms, uids
+from worker.flower_events import JobEvents
 from worker.stopping import Stopping
 from worker.watchdogs import DEAF_S, PULSE_S, Pulse, StallWatchdog
 
@@ -168,7 +169,13 @@ def test_revoke_cancels_and_then_does_what_it_did(valkey, monkeypatch):
     spec = JobSpec(prompt="a red circle", model="demo", seed=1)
     uid = backlog.submit(Submission(spec=spec), account=account, pool="default").uid
     revoked = []
-    monkeypatch.setitem(Panel.data, "revoke", lambda _state, task_id, **_: revoked.append(task_id) or {"ok": 1})
+
+    def original(_state, task_id, *, terminate):
+        assert not terminate  # it would end the process, and with it other jobs
+        revoked.append(task_id)
+        return {"ok": 1}
+
+    monkeypatch.setitem(Panel.data, "revoke", original)
     cancel_on_revoke(lambda: backlog, lambda: valkey)
     for _ in range(2):
         assert Panel.data["revoke"](None, [str(uid), "999", "no-uid"], terminate=True) == {"ok": 1}
@@ -176,11 +183,18 @@ def test_revoke_cancels_and_then_does_what_it_did(valkey, monkeypatch):
     assert revoked == [[str(uid), "999", "no-uid"]] * 2
 
 
+def test_commands_that_would_do_harm_are_answered_with_why_not(monkeypatch):
+    for name in REFUSED:
+        monkeypatch.setitem(Panel.data, name, Panel.data[name])  # fails where Celery knows no such command
+    refuse_what_harms()
+
+    assert {name: Panel.data[name](None, n=1)["error"] for name in REFUSED} == REFUSED
+
+
 def test_events_that_cannot_be_sent_harm_nobody(monkeypatch):
     events = JobEvents(make_celery(Settings(redis_url="redis://127.0.0.1:1/0")), "worker@test")
     monkeypatch.setattr(flower_events, "PATIENCE_S", 0.1)
-    lease = SimpleNamespace(uid=7, submission=None)
-    events.ended(lease, Status.SUCCEEDED)
+    events.ended(7, Status.SUCCEEDED)
 
 
 def test_a_dispatcher_that_fails_is_made_anew(monkeypatch):
@@ -193,7 +207,7 @@ def test_a_dispatcher_that_fails_is_made_anew(monkeypatch):
     dispatchers = iter([SimpleNamespace(send=broken), SimpleNamespace(send=lambda kind, **_: sent.append(kind))])
     monkeypatch.setattr(events, "_connect", lambda: next(dispatchers))
     for status in (Status.SUCCEEDED, Status.CANCELLED, Status.RUNNING):
-        events.ended(SimpleNamespace(uid=7), status)
+        events.ended(7, status)
     assert sent == ["task-revoked"]
 
 
