@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -27,6 +28,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # The one that structlog comes with prints every frame's variables; a tensor among them can take it a minute.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
+
+
+def _usual_logs() -> None:
+    """Log to the test process's own stderr: what a command answers, or writes to its own, is kept apart from that."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+
+
+_usual_logs()
 
 # An example's time says more of the machine than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -106,6 +115,7 @@ def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+    _usual_logs()
 
 
 class _FakeRedis(fakeredis.FakeRedis):

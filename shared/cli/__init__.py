@@ -1,8 +1,10 @@
 """The `darkroom` command: one file per command or group of commands."""
 
+import sys
 from typing import Any
 
 import click
+import structlog
 
 from shared.cli.accounts import accounts
 from shared.cli.batch import batch
@@ -36,6 +38,9 @@ def main() -> None:
 
     `darkroom up` runs everything on this machine; the other commands find it by its data directory.
     """
+    if not structlog.is_configured():
+        # What a command answers is for other programs to read: nothing else may stand in its output.
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 for command in (up, doctor, submit, batch, jobs, accounts, keys, models, demo, queue, webhooks):

@@ -4,7 +4,9 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import click
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from shared.accounts import Accounts
@@ -364,3 +366,21 @@ def test_events_are_read_with_their_ids():
     lines = b"retry: 1\n\nid: 1-0\nevent: a\ndata: {}\n\n: heartbeat\n\nid: 2-0\ndata: [1,\ndata: 2]\n\n".split(b"\n")
 
     assert list(read_events(lines)) == [("1-0", {}), ("2-0", [1, 2])]
+
+
+def test_log_lines_do_not_stand_in_what_a_command_answers(monkeypatch):
+    @click.command
+    def speak():
+        structlog.get_logger().warning("said.aside")
+        click.echo("answer")
+
+    monkeypatch.setitem(main.commands, "speak", speak)
+    kept = structlog.get_config()
+    structlog.reset_defaults()
+    try:
+        result = CliRunner().invoke(main, ["speak"])
+    finally:
+        structlog.configure(**kept)
+
+    assert result.stdout == "answer\n"
+    assert "said.aside" in result.stderr
