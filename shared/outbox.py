@@ -24,6 +24,7 @@ from shared.celery_app import COURIER_QUEUE
 from shared.errors import BacklogUnavailable
 from shared.job import PASSING_WEBHOOK_EVENTS
 from shared.keys import disabled_key, outbox_key
+from shared.redis_client import now_ms
 
 #: Waits between attempts, in seconds; together about a day. After the last one an entry is dead.
 RETRY_DELAYS_S: Final = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
@@ -177,8 +178,7 @@ class Outbox:
 
     def now_ms(self) -> int:
         """Return Redis' own time."""
-        seconds, microseconds = self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return now_ms(self._redis)
 
     def due(self, limit: int) -> list[str]:
         """Return up to `limit` entries that no courier holds and whose time has come, longest due first."""

@@ -54,6 +54,12 @@ def _master(url: SentinelUrl, options: dict[str, Any]) -> Redis:
     return master
 
 
+def now_ms(redis: Redis) -> int:
+    """Return the server's own time, by which all that is kept there goes (epoch milliseconds)."""
+    seconds, microseconds = redis.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
 def signing_secret(settings: Settings, redis: Redis) -> str:
     """Return SECRET_KEY, or one kept in Redis and made by whoever asks first."""
     if settings.secret_key:

@@ -1,9 +1,8 @@
-"""The courier: delivers webhooks, and keeps the clock of the queue. Runs without a GPU and without torch."""
+"""The courier: delivers webhooks. Runs without a GPU and without torch."""
 
 import json
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -52,15 +51,6 @@ DELIVERY_S: Final = 15.0
 #: A delivery and what surrounds it end well within the lease.
 ENTRY_LEASE_S: Final = 2 * DELIVERY_S
 USER_AGENT: Final = "Darkroom-Webhook/1"
-
-#: How often the queue is swept, and the longest wait between tries while Redis is away.
-TICK_S: Final = 0.7
-LONGEST_PAUSE_S: Final = 5.0
-#: An entry that is still due after so long was not heard; it is rung for again. Less than the shortest retry.
-RING_AGAIN_S: Final = 4.0
-#: Nor are more rung for than couriers can hear soon: a message that is read late has expired, and where tickers ring
-#: faster than couriers read all are.
-RUNG_AT_ONCE: Final = 256
 
 #: What says that there is nobody behind the address who could answer.
 NOBODY_THERE: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
@@ -223,67 +213,6 @@ class Courier:
             raise ImageNotFound from None
         fields = [(name, str(value)) for name, value in call.fields.items()]
         return encode_multipart_formdata([*fields, ("file", (call.filename, picture.data, picture.content_type))])
-
-
-class Ticker:
-    """A thread that sweeps the backlog, feeds batches and rings for webhooks that are due, while the process lives.
-
-    Any number of processes may each have one: a sweep is atomic, and an entry that is rung for twice is leased once.
-    """
-
-    def __init__(
-        self, backlog: Backlog, batches: Batches, outbox: Outbox, bell: Bell, *, period_s: float = TICK_S
-    ) -> None:
-        self._backlog = backlog
-        self._batches = batches
-        self._outbox = outbox
-        self._bell = bell
-        self._period_s = period_s
-        self._rung: dict[str, float] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
-
-    @classmethod
-    def from_settings(cls, settings: Settings, bell: Bell, *, on_lost: Callable[[int], None] | None = None) -> Self:
-        """Return a ticker with a connection of its own. `on_lost` is the backlog's."""
-        redis = connect(settings)
-        backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s, on_lost=on_lost)
-        batches = Batches(redis, bell, backlog, limit=settings.backlog_limit)
-        return cls(backlog, batches, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
-
-    def start(self) -> None:
-        """Start ticking."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop, and wait for a tick under way."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
-
-    def tick(self) -> None:
-        """Sweep once, feed batches, and ring for what is due."""
-        self._backlog.sweep()
-        self._batches.feed()
-        now = time.monotonic()
-        self._rung = {entry: at for entry, at in self._rung.items() if now - at < RING_AGAIN_S}
-        room = max(0, RUNG_AT_ONCE - self._outbox.unheard())
-        fresh = [entry for entry in self._outbox.due(RUNG_AT_ONCE) if entry not in self._rung][:room]
-        self._rung |= dict.fromkeys(fresh, now)
-        self._bell.deliver(fresh)
-
-    def _run(self) -> None:
-        failures = 0
-        while not self._stopping.wait(min(self._period_s * 2 ** min(failures, 8), LONGEST_PAUSE_S)):
-            try:
-                self.tick()
-            except BacklogUnavailable as error:
-                failures += 1
-                log.warning("ticker.backlog_unavailable", failures=failures, error=str(error.__cause__ or error))
-            except Exception:  # a thread that ends takes the queue's clock with it
-                failures += 1
-                log.exception("ticker.failed", failures=failures)
-            else:
-                failures = 0
 
 
 def build_courier(settings: Settings, bell: Bell) -> Courier:

@@ -31,13 +31,14 @@ from shared.redis_client import connect
 from worker import roles
 from worker.archiver import Archiver
 from worker.child import Child
-from worker.courier import Ticker, build_courier
+from worker.courier import build_courier
 from worker.flower_buttons import cancel_on_revoke, refuse_what_harms
 from worker.flower_events import JobEvents
 from worker.ingest import Ingest
 from worker.retention import Retention
 from worker.spool import Spool
 from worker.stopping import Stopping
+from worker.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -65,7 +65,7 @@ class Spool:
             _sync(part)
             part.rename(folder)
             _sync(self._folder)
-        except BaseException:
+        except BaseException:  # whatever ends it, half a result is not left behind
             shutil.rmtree(part, ignore_errors=True)
             raise
         return Kept(lease=lease, steps=steps, result=result, folder=folder, size_bytes=sum(map(len, files)))

@@ -10,6 +10,7 @@ from shared.backlog.scripts import OUTAGES, Script
 from shared.batch import ArchivePart
 from shared.errors import BacklogUnavailable
 from shared.keys import archives_key
+from shared.redis_client import now_ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +41,7 @@ class Archives:
     def due(self, limit: int) -> list[int]:
         """Return batches whose archive nobody writes now, the longest due first."""
         try:
-            seconds, microseconds = self._redis.time()
-            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-            found: Any = self._redis.zrangebyscore(archives_key(), "-inf", now_ms, start=0, num=limit)
+            found: Any = self._redis.zrangebyscore(archives_key(), "-inf", now_ms(self._redis), start=0, num=limit)
         except OUTAGES as error:
             raise BacklogUnavailable from error
         return [int(number) for number in found]

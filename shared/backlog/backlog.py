@@ -46,6 +46,7 @@ from shared.keys import (
     worker_key,
     workers_key,
 )
+from shared.redis_client import now_ms
 
 #: A lost reply is asked for again within this time.
 NONCE_S: Final = 120
@@ -262,8 +263,7 @@ class Backlog:
     def now_ms(self) -> int:
         """Return Redis' own time."""
         with _outages():
-            seconds, microseconds = self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+            return now_ms(self._redis)
 
     def ping(self) -> None:
         """Raise `BacklogUnavailable` unless Redis answers."""

@@ -12,6 +12,7 @@ from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
 from shared.errors import BacklogUnavailable
 from shared.keys import gates_key, idle_key, job_key, lanes_key, leases_key, pool_key, worker_key, workers_key
+from shared.redis_client import now_ms
 
 Answer = TypeVar("Answer")
 
@@ -89,8 +90,7 @@ class Operations:
         return Counter(lane for lane in pipe.execute() if lane)
 
     def _workers(self) -> Counter[str]:
-        seconds, microseconds = self._redis.time()
-        oldest = seconds * 1000 + microseconds // 1000 - DEAD_MS
+        oldest = now_ms(self._redis) - DEAD_MS
         nodes: Any = self._redis.zrange(workers_key(), oldest, "+inf", byscore=True)
         pipe = self._redis.pipeline(transaction=False)
         for node in nodes:

@@ -16,13 +16,14 @@ from shared.keys import (
     worker_key,
     workers_key,
 )
+from shared.redis_client import now_ms
 
 _OF_A_JOB = ("account", "lane", "step", "steps", "started")
 
 
 def workers(redis: Redis) -> list[WorkerView]:
     """Return the workers and couriers that the last sweep took for alive, by name, with the jobs that they hold."""
-    now_ms = _now_ms(redis)
+    now = now_ms(redis)
     heard: Any = redis.zrange(workers_key(), 0, -1, withscores=True)
     found = []
     for node, at_ms in sorted(heard):
@@ -34,9 +35,9 @@ def workers(redis: Redis) -> list[WorkerView]:
             node=node,
             pool=str(pool),
             models=served,
-            silent_s=max(0.0, (now_ms - at_ms) / 1000),
+            silent_s=max(0.0, (now - at_ms) / 1000),
             idle=any(redis.zscore(idle_key(str(pool), model), node) is not None for model in served),
-            jobs=tuple(_running(redis, node, now_ms)),
+            jobs=tuple(_running(redis, node, now)),
         )
         found.append(view)
     return found
@@ -71,7 +72,7 @@ def set_apart(redis: Redis, limit: int) -> list[SetApart]:
     ]
 
 
-def _running(redis: Redis, node: str, now_ms: int) -> Iterable[Running]:
+def _running(redis: Redis, node: str, now: int) -> Iterable[Running]:
     uids: Any = sorted(redis.smembers(held_key(node)))
     states = _states(redis, uids, _OF_A_JOB)
     names = _names(redis, {account for account, *_ in states if account})
@@ -83,7 +84,7 @@ def _running(redis: Redis, node: str, now_ms: int) -> Iterable[Running]:
                 lane=lane,
                 step=int(step or 0),
                 steps=int(steps or 0),
-                seconds=max(0.0, (now_ms - int(started)) / 1000),
+                seconds=max(0.0, (now - int(started)) / 1000),
             )
 
 
@@ -96,8 +97,3 @@ def _states(redis: Redis, uids: Sequence[str], fields: Sequence[str]) -> list[li
 
 def _names(redis: Redis, accounts: Iterable[str]) -> dict[str, str]:
     return {account: str(redis.hget(account_key(account), "name") or account) for account in accounts}
-
-
-def _now_ms(redis: Redis) -> int:
-    seconds, microseconds = redis.time()
-    return int(seconds) * 1000 + int(microseconds) // 1000

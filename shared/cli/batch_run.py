@@ -109,7 +109,7 @@ class BatchRun:
             try:
                 seen, more = self._begin_fetching(pool, after)
                 settled = self._await(seen)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: what has not begun is not begun any more
                 pool.shutdown(cancel_futures=True)
                 raise
         if after == self._settled:

@@ -15,6 +15,7 @@ from shared.backlog.scripts import OUTAGES
 from shared.celery_app import SilentBell
 from shared.errors import BacklogUnavailable
 from shared.keys import active_key, all_dead_key, count_key, job_key, outbox_key, queue_key, sweep_key
+from shared.redis_client import now_ms
 
 #: Flows of a lane and band whose oldest job is looked at; with more accounts the oldest age is a lower bound.
 FLOWS_AT_MOST: Final = 512
@@ -58,7 +59,7 @@ class Standing(Collector):
 
     def _ages_s(self, queues: Sequence[tuple[str, int]]) -> Iterator[float]:
         """Yield the age of the oldest job in each lane and band, 0 where none may be taken."""
-        now_ms = self._now_ms()
+        now = now_ms(self._redis)
         pipe = self._redis.pipeline(transaction=False)
         for lane, band in queues:
             pipe.zrange(active_key(lane, band), 0, FLOWS_AT_MOST - 1)
@@ -71,15 +72,15 @@ class Standing(Collector):
             pipe.hget(job_key(heads[0].partition(":")[0] if heads else 0), "created")
         created = iter(pipe.execute())
         for accounts in flows:
-            first = min((int(ms) for ms in islice(created, len(accounts)) if ms), default=now_ms)
-            yield max(0.0, (now_ms - first) / 1000)
+            first = min((int(ms) for ms in islice(created, len(accounts)) if ms), default=now)
+            yield max(0.0, (now - first) / 1000)
 
     def _unfed(self) -> Metric:
         unfed = self._redis.hget(count_key(), "deferred")
         return _gauge("darkroom_batch_lines_waiting", "Lines of batches that are not in the queue yet.", unfed or 0)
 
     def _webhooks(self) -> Iterator[Metric]:
-        now = self._now_ms()
+        now = now_ms(self._redis)
         pipe = self._redis.pipeline(transaction=False)
         pipe.zcard(outbox_key())
         pipe.zcount(outbox_key(), "-inf", now)
@@ -95,10 +96,6 @@ class Standing(Collector):
         if swept is not None:
             age_s = max(0.0, (now - int(swept)) / 1000)
             yield _gauge("darkroom_sweep_age_seconds", "Since a courier last swept the queue.", age_s)
-
-    def _now_ms(self) -> int:
-        seconds, microseconds = self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def _lanes(lanes: Sequence[Lane]) -> Iterator[Metric]:

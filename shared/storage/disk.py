@@ -148,7 +148,7 @@ def _write_atomically(target: Path, file: BinaryIO) -> None:
             part.flush()
             os.fsync(part.fileno())
             Path(part.name).replace(target)
-        except BaseException:
+        except BaseException:  # whatever ends it, half a file is not left behind
             Path(part.name).unlink(missing_ok=True)
             raise
     _sync_folder(target.parent)

@@ -22,7 +22,7 @@ from shared.storage.disk import DiskStorage
 from tests import liveapi
 from tests.services import valkey, wait_until
 from tests.worker_rig import Rig
-from worker.courier import Ticker
+from worker.ticker import Ticker
 
 LINES = 2000
 BAD = range(7, LINES, 200)

@@ -27,8 +27,9 @@ from shared.storage.disk import DiskStorage
 from shared.webhook_secrets import UnknownAccount, WebhookSecrets
 from tests.services import Reply, free_port, receiver, wait_until
 from tests.services import valkey as valkey_service
-from worker.courier import RUNG_AT_ONCE, Courier, Ticker, as_announced, asked_pause_s, build_courier
+from worker.courier import Courier, as_announced, asked_pause_s, build_courier
 from worker.receivers import FAILURES_TO_OPEN, Receivers
+from worker.ticker import RUNG_AT_ONCE, Ticker
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 NODE = "worker@host"
@@ -523,7 +524,7 @@ class TestTicker:
         assert bench.bell.due == [entry]
 
     def test_a_lost_ring_is_made_good(self, bench, monkeypatch):
-        monkeypatch.setattr("worker.courier.RING_AGAIN_S", 0.0)
+        monkeypatch.setattr("worker.ticker.RING_AGAIN_S", 0.0)
         _, entry = bench.run_job()
         bench.bell.due.clear()
         ticker = Ticker(bench.backlog, bench.batches, bench.outbox, bench.bell)
