@@ -15,7 +15,8 @@ from shared.stack.procfile import ROOT
 from shared.stack.stack import Address
 
 #: Without it, seeded random weights of the same architecture stand in.
-_TRAINED: Final = ROOT / "worker" / "demo_model" / "bundle"
+#: There once the trained weights ship; parts of them may lie beside it before, for training to go on from.
+_TRAINED: Final = ROOT / "worker" / "demo_model" / "bundle" / "model_index.json"
 _BAR_WIDTH: Final = 40
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 

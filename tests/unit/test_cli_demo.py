@@ -12,6 +12,7 @@ from standardwebhooks import Webhook
 from shared.cli.receiver import Receiver
 from shared.cli.story import Story, bar, tell, verify
 from shared.stack.stack import Address
+from worker.demo_model.bundle import is_shipped
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 JOB = {
@@ -80,6 +81,8 @@ def test_the_timeline_tells_every_stage_and_place(tmp_path):
     tell(Console(file=told, width=100), story, folder=tmp_path)
     for part in ("set-up", "4.000 s", "demo.png (8x8, seed 1)", "track_id mine", str(tmp_path)):
         assert part in told.getvalue()
+    # Where the trained weights do not ship, whole, the picture is noise, and whoever looks at it is told so.
+    assert ("drew noise" in told.getvalue()) is not is_shipped()
 
 
 def test_a_bar_is_as_long_as_its_share_and_never_nothing():
