@@ -122,6 +122,7 @@ class Runner:
         size = 1 if self.engine.device.one_by_one else self.settings.batch_images
         for call in calls(model, batch, size=size):
             self._hand_back_unstarted(batch)
+            self._begin(call)
             self._draw(model, call)
             for work in {picture.work: None for picture in call}:
                 self._hand_over(model, work, load_s)
@@ -164,6 +165,19 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - one job's own must not be its mates' trouble
             self._fail(work, error)
         work.prepare_s = time.perf_counter() - started
+
+    def _begin(self, call: Sequence[Picture]) -> None:
+        """Tell that a call's jobs begin: they alone are lost should this process die over them."""
+        works = list({picture.work: None for picture in call if picture.work.live})
+        try:
+            lost = self.backlog.begin(self.node, [work.lease for work in works])
+        except BacklogUnavailable as error:
+            # Should it die now, they come back as if they had not begun.
+            log.warning("run.begin_unheard", error=str(error.__cause__ or error))
+            return
+        for work in works:
+            if work.lease.uid in lost.uids:
+                work.lost.set()
 
     def _draw(self, model: Model, call: Sequence[Picture]) -> None:
         """Draw what is still wanted; where a call with several jobs fails, each gets one of its own."""

@@ -320,6 +320,13 @@ class Backlog:
         self._ring(woken, entries)
         return Claim(tuple(_lease(*job) for job in jobs))
 
+    def begin(self, node: str, leases: Sequence[Lease]) -> Lost:
+        """Note that a claim's jobs, its first one aside, begin to be drawn; returns what the node no longer holds.
+
+        Only what has begun is lost with its worker. The rest of a claim goes back to where it was.
+        """
+        return Lost(frozenset(int(uid) for uid in self._run("begin", node, *_pairs(leases))))
+
     def renew(self, node: str, progress: Mapping[Lease, tuple[int, int]]) -> Lost:
         """Keep the node alive and its leases running; tell (step, steps) of each. Returns what it no longer holds."""
         told = [n for lease, (step, steps) in progress.items() for n in (lease.uid, lease.fence, step, steps)]
@@ -417,6 +424,7 @@ _SCRIPTS: Final = (
     "submit",
     "advance",
     "claim",
+    "begin",
     "renew",
     "finish",
     "preview",

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from shared.accounts import Accounts
-from shared.backlog import Backlog, Idempotency
+from shared.backlog import Backlog, Idempotency, Lost
 from shared.celery_app import SilentBell
 from shared.errors import (
     BacklogFull,
@@ -354,6 +354,93 @@ class TestIdempotency:
 
 
 class TestLosses:
+    def lost(self, bench, uid):
+        return int(bench.redis.hget(f"{{dr}}:j:{uid}", "lost") or 0)
+
+    @pytest.mark.parametrize("how", ["hello", "sweep", "goodbye"])
+    def test_only_jobs_that_had_begun_are_lost_with_their_worker(self, bench, how):
+        uids = [bench.submit().uid for _ in range(4)]
+        bench.hello()
+        leases = bench.claim()
+        assert bench.backlog.begin(NODE, leases[:2]) == Lost(frozenset())
+        if how == "hello":
+            bench.hello(incarnation="2")
+        elif how == "goodbye":
+            bench.backlog.goodbye(NODE)
+        else:
+            bench.backlog.sweep()
+            bench.expire_leases()
+            assert bench.backlog.sweep().requeued == 4
+
+        assert [self.lost(bench, uid) for uid in uids] == [1, 1, 0, 0]
+        assert [bench.read(uid).attempts for uid in uids] == [1, 1, 0, 0]
+        assert [bench.read(uid).position for uid in uids] == [0, 1, 2, 3]
+        bench.hello(incarnation="3")
+        claimed = [[lease.uid for lease in bench.claim()] for _ in range(3)]
+        assert claimed == [uids[:1], uids[1:2], uids[2:]]  # the first two alone, the others share a batch again
+
+    def test_a_claims_first_job_has_begun(self, bench):
+        """Its model is loaded for it: what a worker dies of before it draws must be somebody's."""
+        first, second = bench.submit().uid, bench.submit().uid
+        bench.hello()
+        bench.claim()
+        bench.hello(incarnation="2")
+        assert [self.lost(bench, uid) for uid in (first, second)] == [1, 0]
+
+    def test_no_number_of_workers_that_die_over_its_mates_ends_a_job_that_never_began(self, bench):
+        poison = [bench.submit().uid for _ in range(4)]
+        patient = bench.submit().uid
+        for incarnation in range(20):
+            bench.hello(incarnation=str(incarnation))
+            bench.claim()
+            if bench.read(poison[-1]).status.is_terminal:
+                break
+        assert [bench.read(uid).status for uid in poison] == [Status.FAILED] * 4
+        assert (bench.read(patient).status, bench.read(patient).attempts) == (Status.RUNNING, 1)
+        assert self.lost(bench, patient) == 0
+
+    def test_a_job_that_had_begun_before_has_not_begun_anew(self, bench):
+        first, second = bench.submit().uid, bench.submit().uid
+        bench.hello()
+        leases = bench.claim()
+        bench.backlog.begin(NODE, leases)
+        bench.backlog.handback(NODE, leases)
+        bench.claim()
+        bench.hello(incarnation="2")
+        assert [self.lost(bench, uid) for uid in (first, second)] == [1, 0]
+
+    def test_begin_tells_what_is_no_longer_held(self, bench):
+        first, second = bench.submit().uid, bench.submit().uid
+        bench.hello()
+        leases = bench.claim()
+        bench.backlog.cancel(second, account=bench.account)
+        for _ in range(2):  # the first reply was lost
+            assert bench.backlog.begin(NODE, leases).uids == {second}
+        assert bench.backlog.begin("another@host", leases).uids == {first, second}
+
+    def test_a_lane_of_fetches_begins_as_it_is_claimed(self, bench):
+        spec = JobSpec(prompt="x", model="demo", seed=7, image="https://example.com/a.png", strength=0.5)
+        uids = [bench.submit(submission=Submission(spec=spec)).uid for _ in range(2)]
+        bench.hello("courier@host", models=("fetch",), pool="ingest")
+        assert len(bench.claim("courier@host")) == 2
+        bench.hello("courier@host", "2", models=("fetch",), pool="ingest")
+        assert [self.lost(bench, uid) for uid in uids] == [1, 1]
+
+    @pytest.mark.parametrize("how", ["handback", "hello"])
+    def test_what_has_not_begun_must_still_begin_in_time(self, bench, how):
+        bench.submit()
+        spec = JobSpec(prompt="x", model="demo", seed=7)
+        uid = bench.submit(submission=Submission(spec=spec, start_deadline_s=600, run_deadline_s=60)).uid
+        deadline = bench.redis.zscore("{dr}:deadline", uid)
+        bench.hello()
+        leases = bench.claim()
+        assert bench.redis.zscore("{dr}:deadline", uid) < deadline
+        if how == "handback":
+            bench.backlog.handback(NODE, leases)
+        else:
+            bench.hello(incarnation="2")
+        assert bench.redis.zscore("{dr}:deadline", uid) == deadline
+
     def test_a_dead_workers_jobs_come_back_alone_when_it_says_hello_again(self, bench):
         first, second = bench.submit().uid, bench.submit().uid
         bench.hello()
@@ -643,6 +730,19 @@ class TestIngest:
     def start(self, bench):
         bench.hello()
         bench.hello(self.COURIER, models=("fetch",), pool="ingest")
+
+    @pytest.mark.parametrize("how", ["handback", "hello"])
+    def test_it_must_still_start_in_time_however_often_it_is_fetched(self, bench, how):
+        self.start(bench)
+        spec = JobSpec(prompt="x", model="demo", seed=1, image="https://example.com/a.png")
+        uid = bench.submit(submission=Submission(spec=spec, start_deadline_s=600)).uid
+        deadline = bench.redis.zscore("{dr}:deadline", uid)
+        leases = bench.claim(self.COURIER)
+        if how == "handback":
+            bench.backlog.handback(self.COURIER, leases)
+        else:
+            bench.hello(self.COURIER, "2", models=("fetch",), pool="ingest")
+        assert bench.redis.zscore("{dr}:deadline", uid) == deadline
 
     def test_it_is_fetched_then_drawn(self, bench):
         self.start(bench)

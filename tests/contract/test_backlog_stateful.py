@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,6 +49,8 @@ class BacklogMachine(RuleBasedStateMachine):
         self.leases = {node: [] for node in NODES}
         self.incarnation = Counter()
         self.fences = {}
+        #: uid and fence of what was begun, as far as this model is asked.
+        self.begun = set()
         self.outcomes = Counter()
         self.tags = {}
         for node in NODES:
@@ -58,7 +61,27 @@ class BacklogMachine(RuleBasedStateMachine):
     def introduce(self, node, results_of=(), *, again=0):
         self.incarnation[node] += 1 - again
         incarnation = str(self.incarnation[node])
-        return self.backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
+        with self.only_what_had_begun_is_lost():
+            return self.backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
+
+    @contextmanager
+    def only_what_had_begun_is_lost(self):
+        """Whatever lease ends in the block ends with its worker: one that had begun costs a life, another nothing."""
+        before = self.jobs()
+        yield
+        for uid, now in self.jobs().items():
+            was = before[uid]
+            if was["status"] != "running" or now["status"] == "running":
+                continue
+            begun = (uid, int(was["fence"])) in self.begun
+            assert int(now.get("lost", 0)) == int(was.get("lost", 0)) + begun
+            assert int(now["attempts"]) == int(was["attempts"]) - (not begun)
+            assert now["key"] == (f"solo{uid}" if begun and now["status"] == "queued" else was["key"])
+            assert begun or now["status"] == "queued"
+
+    def sweep_once(self):
+        with self.only_what_had_begun_is_lost():
+            self.backlog.sweep()
 
     def take(self, node, max_jobs, loaded):
         leases = self.backlog.claim(node, max_jobs=max_jobs, max_images=8, loaded_model=loaded).leases
@@ -66,6 +89,7 @@ class BacklogMachine(RuleBasedStateMachine):
             assert lease.fence > self.fences.get(lease.uid, 0), "the fence must rise"
             self.fences[lease.uid] = lease.fence
         self.leases[node] += leases
+        self.begun |= {(lease.uid, lease.fence) for lease in leases[:1]}
 
     @rule(
         account=st.integers(0, 2),
@@ -155,7 +179,9 @@ class BacklogMachine(RuleBasedStateMachine):
 
     @rule()
     def fetch(self):
-        self.fetching += self.backlog.claim(COURIER, max_jobs=2, max_images=8).leases
+        leases = self.backlog.claim(COURIER, max_jobs=2, max_images=8).leases
+        self.fetching += leases
+        self.begun |= {(lease.uid, lease.fence) for lease in leases}
 
     @rule(twice=st.booleans())
     def advance(self, twice):
@@ -176,7 +202,9 @@ class BacklogMachine(RuleBasedStateMachine):
         old, self.fetching = self.fetching, []
         if fresh:
             self.incarnation[COURIER] += 1
-            self.backlog.hello(COURIER, f"new {self.incarnation[COURIER]}", pool=INGEST_POOL, models=(INGEST_MODEL,))
+            incarnation = f"new {self.incarnation[COURIER]}"
+            with self.only_what_had_begun_is_lost():
+                self.backlog.hello(COURIER, incarnation, pool=INGEST_POOL, models=(INGEST_MODEL,))
         for lease in old:
             self.redis.zadd("{dr}:lease", {lease.uid: 1}, xx=True)
 
@@ -239,6 +267,15 @@ class BacklogMachine(RuleBasedStateMachine):
         finally:
             self.backlog._scripts["claim"] = script
 
+    @rule(node=nodes, count=st.integers(1, 4), twice=st.booleans())
+    def begin(self, node, count, twice):
+        """A pipeline call begins with some of what the worker holds; others wait for a later one."""
+        leases = self.leases[node][:count]
+        held = {lease.uid for lease in leases if self.current(node, lease)}
+        for _ in range(1 + twice):
+            assert self.backlog.begin(node, leases).uids == {lease.uid for lease in leases} - held
+        self.begun |= {(lease.uid, lease.fence) for lease in leases if lease.uid in held}
+
     @rule(
         node=nodes,
         status=st.sampled_from((Status.SUCCEEDED, Status.FAILED)),
@@ -281,7 +318,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.redis.hset("{dr}:sweep", "grace", 0)
         for node in NODES:
             self.redis.zadd("{dr}:waking", {node: 1}, xx=True)
-        self.backlog.sweep()
+        self.sweep_once()
 
     @rule(node=nodes)
     def renew(self, node):
@@ -300,7 +337,8 @@ class BacklogMachine(RuleBasedStateMachine):
     def leave(self, node, results):
         """It leaves, with some results on its disk, and comes back."""
         left = self.leases[node][:results]
-        self.backlog.goodbye(node, results_of=left)
+        with self.only_what_had_begun_is_lost():
+            self.backlog.goodbye(node, results_of=left)
         self.introduce_with(node, left)
 
     @rule(which=st.integers(0, 30), twice=st.booleans())
@@ -437,7 +475,7 @@ class BacklogMachine(RuleBasedStateMachine):
         waking = set(self.redis.zrange("{dr}:waking", 0, -1))
         before = len(self.bell.woken)
         if idle:
-            self.backlog.sweep()
+            self.sweep_once()
             assert set(self.bell.woken[before:]) & idle
         assert not idle & waking
 

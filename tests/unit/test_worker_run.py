@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shared.errors import StorageUnavailable
 from shared.job import Status
+from shared.keys import job_key
 from tests import services
 from tests.worker_rig import NODE, POISON, Rig
 from worker import insist, run
@@ -127,6 +130,16 @@ def test_shutdown_finishes_what_runs_and_hands_back_the_rest(rig):
     assert rig.statuses(waiting) == ["queued"]
 
 
+def test_what_a_later_call_would_draw_is_not_lost_with_its_worker(gpu):
+    uids = [gpu.submit(prompt) for prompt in ("short", "long " * 40, "short too")]
+    gpu.pipeline.on_step = lambda step: step or gpu.hello("next")
+    gpu.runner.run(gpu.claim())
+    assert gpu.delivery.drain(60)
+    assert gpu.pipeline.calls == [2]  # the third is another's by now, and not drawn
+    assert [gpu.redis.hget(job_key(uid), "lost") for uid in uids] == ["1", None, "1"]
+    assert gpu.statuses(*uids) == ["queued"] * 3
+
+
 def test_a_batch_claimed_during_shutdown_goes_back_whole(gpu):
     uids = [gpu.submit(), gpu.submit()]
     leases = gpu.claim()
@@ -221,6 +234,19 @@ def test_an_outage_of_redis_loses_nothing():
         restart.start()
         rig.runner.turn()
         restart.join()
+        assert rig.statuses(uid) == ["succeeded"]
+
+
+def test_a_batch_is_drawn_although_nobody_hears_that_it_begins():
+    with services.valkey(aof=True) as server:
+        rig = Rig(server.client(socket_timeout=1, retry=Retry(NoBackoff(), 0)))
+        rig.redis.config_set("appendfsync", "always")
+        uid = rig.submit(num_inference_steps=1)
+        leases = rig.claim()
+        server.kill()
+        rig.pipeline.on_step = lambda _step: server.start()
+        rig.runner.run(leases)
+        assert rig.delivery.drain(60)
         assert rig.statuses(uid) == ["succeeded"]
 
 

@@ -320,18 +320,34 @@ local function requeue(uid, key, now, woken, silent)
   local job = P .. 'j:' .. uid
   local j = redis.call('HMGET', job, 'account', 'lane', 'band', 'images', 'seq', 'worker')
   release(uid, j[1], j[6], now, woken)
-  redis.call('ZREM', P .. 'deadline', uid)
+  -- Fetching is no start: the deadline for that still holds.
+  if j[2] ~= INGEST_LANE then redis.call('ZREM', P .. 'deadline', uid) end
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
-  redis.call('HDEL', job, 'worker', 'started')
+  redis.call('HDEL', job, 'worker', 'started', 'start_by')
   redis.call('DEL', P .. 'p:' .. uid)
   enqueue(uid, j[1], j[2], j[3], key, j[4], j[5], now, woken)
   if not silent then emit(uid, j[1], 'requeued') end
 end
 
--- A worker died with this job. It comes back alone, so that it cannot drag others down; the third time it stays down.
--- Returns the outbox entry of a job that stays down, and whether it came back.
+-- A job that was claimed and has not begun goes back to where it was: the attempt does not count, and it must still start
+-- in time.
+local function give_back(uid, now, woken)
+  local job = P .. 'j:' .. uid
+  local j = redis.call('HMGET', job, 'key', 'start_by')
+  redis.call('HINCRBY', job, 'attempts', -1)
+  requeue(uid, j[1], now, woken)
+  if j[2] then redis.call('ZADD', P .. 'deadline', j[2], uid) end
+end
+
+-- A worker died with this job. If it had begun, it comes back alone, so that it cannot drag others down; the third time
+-- it stays down. Returns the outbox entry of a job that stays down, and whether it came back.
 local function lose(uid, now, woken, failure)
   local job = P .. 'j:' .. uid
+  local claimed = redis.call('HMGET', job, 'fence', 'ahead')
+  if claimed[1] == claimed[2] then
+    give_back(uid, now, woken)
+    return nil, true
+  end
   local lost = redis.call('HINCRBY', job, 'lost', 1)
   if lost < LOST_LIMIT then
     requeue(uid, 'solo' .. uid, now, woken)
@@ -371,7 +387,7 @@ local function again(uid, key, now, woken, entries)
   redis.call('ZREM', P .. 'quarantine', uid)
   redis.call('DEL', P .. 'r:' .. uid, P .. 'p:' .. uid)
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
-  redis.call('HDEL', job, 'worker', 'started', 'finished', 'lost', 'won')
+  redis.call('HDEL', job, 'worker', 'started', 'start_by', 'finished', 'lost', 'won')
   local batch = P .. 'b:' .. (j[10] or '')
   if redis.call('EXISTS', batch) == 1 then
     redis.call('HINCRBY', batch, j[1], -1)

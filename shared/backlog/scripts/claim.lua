@@ -136,10 +136,10 @@ for i = 1, #flows, 2 do
 end
 
 local jobs, uids, entries = {}, {}, {}
-for _, t in ipairs(taken) do
+for i, t in ipairs(taken) do
   local uid, job = t[1], P .. 'j:' .. t[1]
   redis.call('HINCRBY', job, 'attempts', 1)
-  redis.call('HINCRBY', job, 'fence', 1)
+  local fence = redis.call('HINCRBY', job, 'fence', 1)
   redis.call('HSET', job, 'status', 'running', 'worker', node, 'started', int(now), 'step', 0, 'steps', 0,
     'mates', #taken)
   redis.call('ZADD', P .. 'lease', int(now + lease_ms), uid)
@@ -147,10 +147,14 @@ for _, t in ipairs(taken) do
   -- While its images are fetched its caller still sees it queued.
   if lane ~= INGEST_LANE then
     emit(uid, t[2], 'started')
+    -- The first begins with its model being loaded, its mates when the worker says so.
+    if i > 1 then redis.call('HSET', job, 'ahead', fence) end
+    local start_by = redis.call('ZSCORE', P .. 'deadline', uid)
+    if start_by then redis.call('HSET', job, 'start_by', start_by) end
     redis.call('ZREM', P .. 'deadline', uid)
-    local more = redis.call('HMGET', job, 'run_ms', 'hooks', 'fence')
+    local more = redis.call('HMGET', job, 'run_ms', 'hooks')
     if more[1] then redis.call('ZADD', P .. 'deadline', int(now + tonumber(more[1])), uid) end
-    tell(uid, t[2], more[2], 'started', more[3], now, entries)
+    tell(uid, t[2], more[2], 'started', fence, now, entries)
   end
   jobs[#jobs + 1] = describe(uid)
   uids[#uids + 1] = uid
