@@ -15,7 +15,7 @@ local function describe(uid)
 end
 
 -- The reply to this very claim was lost: give what is still held of it.
-local last = redis.call('HMGET', w, 'nonce', 'claimed', 'pool', 'bypass')
+local last = redis.call('HMGET', w, 'nonce', 'claimed', 'pool', 'bypass', 'at')
 if last[1] == nonce then
   local again = {}
   for uid in string.gmatch(last[2] or '', '%d+') do
@@ -75,15 +75,22 @@ if head.tag > tonumber(redis.call('HGET', pool_state, 'V' .. band) or 0) then
   redis.call('HSET', pool_state, 'V' .. band, int(head.tag))
 end
 
--- Stay with the loaded model for a few claims, while the head has not waited long.
-local bypass = tonumber(last[4] or 0)
-if near and near.lane ~= head.lane and bypass < AFFINITY_CLAIMS then
+local function waiting_of(flow) return tonumber(redis.call('HGET', P .. 'a:' .. flow.account, 'waiting') or 0) end
+
+-- Whether the head may be passed over for the loaded model. That keeps the number of loads low between equals; but who
+-- asks for a batch at most has to see one batch begun of somebody who asks for more, and not two.
+local function may_wait()
   local uid = string.match(first_job(head), '^(%d+):')
-  if now - tonumber(redis.call('HGET', P .. 'j:' .. uid, 'created')) < AFFINITY_WAIT_MS then
-    head, bypass = near, bypass + 1
-  else
-    bypass = 0
-  end
+  local created = tonumber(redis.call('HGET', P .. 'j:' .. uid, 'created'))
+  if now - created >= AFFINITY_WAIT_MS then return false end
+  local has_waited = created <= tonumber(last[5] or 0)
+  return not has_waited or waiting_of(head) > max_jobs or waiting_of(near) <= max_jobs
+end
+
+-- Stay with the loaded model for a few claims.
+local bypass = tonumber(last[4] or 0)
+if near and near.lane ~= head.lane and bypass < AFFINITY_CLAIMS and may_wait() then
+  head, bypass = near, bypass + 1
 else
   bypass = 0
 end
@@ -159,7 +166,7 @@ for i, t in ipairs(taken) do
   jobs[#jobs + 1] = describe(uid)
   uids[#uids + 1] = uid
 end
-redis.call('HSET', w, 'nonce', nonce, 'claimed', table.concat(uids, ' '), 'bypass', bypass)
+redis.call('HSET', w, 'nonce', nonce, 'claimed', table.concat(uids, ' '), 'bypass', bypass, 'at', int(now))
 redis.call('ZADD', P .. 'live', int(now), node)
 
 -- While work remains, one more worker is called in: the pool ramps up, and a lost wake-up is made good.
