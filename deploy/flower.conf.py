@@ -14,5 +14,5 @@ db = str(_settings.data_dir / "flower")
 state_save_interval = 60_000
 #: Jobs in memory and in that file. All of them are written at once, meanwhile no page is answered.
 max_tasks = 20_000
-#: kwargs holds account and track_id.
-tasks_columns = "name,uuid,state,kwargs,received,started,runtime,worker"
+#: kwargs holds account and track_id. A job starts as it is received: one of the two leaves room for the worker.
+tasks_columns = "name,uuid,state,kwargs,received,runtime,worker"

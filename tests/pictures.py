@@ -41,7 +41,7 @@ def work(deployment: Deployment) -> int:
 def take(url: str, name: str, *, height: int, profile: Path) -> None:
     """Take one picture."""
     path = FOLDER / f"{name}.png"
-    size = f"--window-size=1400,{height}"
+    size = f"--window-size=1500,{height}"
     command = [need("chromium"), *FLAGS, size, f"--user-data-dir={profile}", f"--screenshot={path}", url]
     subprocess.run(command, capture_output=True, timeout=300, check=True)
     with Image.open(path) as picture:
@@ -58,11 +58,11 @@ def main() -> None:
         deployment = Deployment(server, folder, stack)
         uid = work(deployment)
         for name, page, height in (
-            ("tasks", "/tasks", 620),
-            ("task", f"/task/{uid}", 700),
-            ("workers", "/workers", 420),
-            ("worker", f"/worker/{NODE}", 620),
-            ("broker", "/broker", 420),
+            ("tasks", "/tasks", 680),
+            ("task", f"/task/{uid}", 960),
+            ("workers", "/workers", 620),
+            ("worker", f"/worker/{NODE}", 840),
+            ("broker", "/broker", 320),
         ):
             take(deployment.flower_url + page, name, height=height, profile=folder / "profile")
         deployment.backlog.cancel(uid, account=deployment.account)
