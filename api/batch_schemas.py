@@ -52,7 +52,8 @@ class BatchFields(Request):
     )
     archive = QueryFlag(
         metadata={
-            "description": "Whether all images are written into zips when the batch has ended. Default: true.",
+            "description": "Whether all images are written into zips when the batch has ended: a second copy of them, "
+            "kept as long as they are. Default: true.",
             "default": True,
         },
     )
