@@ -11,6 +11,7 @@ import pytest
 import yaml
 from honcho.environ import parse_procfile
 
+from shared.cli.api import _BATCH_TIMEOUT_S
 from shared.metrics.standing import Standing
 from shared.settings import VARIABLES, Settings
 from tests.conftest import need
@@ -24,6 +25,8 @@ UNITS = sorted((ROOT / "deploy/systemd").iterdir())
 RELEASES = ("1.29", kubernetes_validate.latest_version())
 #: name there -> the Procfile's
 NAMES = {"api": "web", "worker": "worker", "courier": "courier", "flower": "flower"}
+#: What is applied only where it is asked for.
+OPTIONAL = {"ingress"}
 KNOWN = {variable for variable, _ in VARIABLES.values()}
 #: Read by boto3, Hugging Face's libraries, the shell, CUDA and Flower.
 OTHERS = {"AWS_DEFAULT_REGION", "HF_HOME", "PATH", "CUDA_VISIBLE_DEVICES", "FLOWER_ADDRESS"}
@@ -88,18 +91,38 @@ def test_a_kustomization_names_what_is_there_and_all_of_it(kustomization):
     named = {*found.get("resources", ()), *found.get("components", ())}
     beside = {path.name for path in kustomization.parent.iterdir()} - {"kustomization.yaml"}
 
-    assert named == beside
+    assert named == beside - OPTIONAL
     assert found["kind"] in {"Kustomization", "Component"}
 
 
-def test_kubectl_builds_it():
+def built(folder):
+    """Return what kubectl makes of a folder. Debian 12 has none that knows components."""
     kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
-    done = subprocess.run([kubectl, "kustomize", KUBERNETES], capture_output=True, text=True, check=True, timeout=60)
-    built = list(yaml.safe_load_all(done.stdout))
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True, timeout=60)
+    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
 
-    assert {(each["kind"], each["metadata"]["name"]) for each in built} == {
-        (each["kind"], each["metadata"]["name"]) for each in OBJECTS
+
+def test_kubectl_builds_it():
+    assert set(built(KUBERNETES)) == {(each["kind"], each["metadata"]["name"]) for each in OBJECTS} - {
+        ("Ingress", "api")
     }
+
+
+def test_kubectl_builds_the_guides_own_kustomization(tmp_path):
+    guide = (ROOT / "docs/operators-guide.md").read_text()
+    (text,) = re.findall(r"<!-- tested: kustomization -->\n```yaml\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "darkroom").symlink_to(ROOT)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kustomization.yaml").write_text(text)
+
+    found = built(tmp_path / "mine")
+
+    assert found.keys() == {(each["kind"], each["metadata"]["name"]) for each in OBJECTS}
+    assert all(each["metadata"]["namespace"] == "darkroom" for (kind, _), each in found.items() if kind != "Namespace")
+    ingress = found["Ingress", "api"]["spec"]
+    assert ingress["rules"][0]["host"] == ingress["tls"][0]["hosts"][0] == "draw.mine.org"
+    assert found["ConfigMap", "darkroom"]["data"]["PUBLIC_URL"] == "https://draw.mine.org"
+    assert pod(found["Deployment", "api"])["containers"][0]["image"].startswith("registry.mine.org/darkroom-api")
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -143,6 +166,21 @@ def test_whoever_must_not_go_at_once_has_a_budget():
         labels = workload["spec"]["template"]["metadata"]["labels"]
         assert workload["spec"]["selector"]["matchLabels"] == labels
         assert budgets.get(workload["metadata"]["name"], labels) == labels
+
+
+def test_the_way_in_lets_through_what_the_api_takes():
+    ingress = of_kind("Ingress")["api"]
+    told = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
+    (rule,), settings = ingress["spec"]["rules"], of_kind("ConfigMap")["darkroom"]["data"]
+    (path,) = rule["http"]["paths"]
+    service = of_kind("Service")[path["backend"]["service"]["name"]]
+
+    assert int(told["proxy-body-size"].removesuffix("m")) * 2**20 > Settings().max_body_bytes
+    assert int(told["proxy-read-timeout"]) >= _BATCH_TIMEOUT_S > Settings().sync_wait_s
+    assert settings["PUBLIC_URL"] == f"https://{rule['host']}"
+    assert ingress["spec"]["tls"][0]["hosts"] == [rule["host"]]
+    assert settings["PROXY_HOPS"] == "1"
+    assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_a_worker_has_time_to_draw_what_it_has_begun():
