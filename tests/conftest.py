@@ -45,11 +45,11 @@ hypothesis.settings.load_profile("untimed")
 ON_CI = os.environ.get("CI") == "true"
 
 
-def need(program: str) -> str:
-    """Return a Debian program's path; skip where it is missing, fail on CI."""
+def need(program: str, package: str = "") -> str:
+    """Return a Debian program's path; skip where it is missing, fail on CI. `package` where it has another name."""
     path = shutil.which(program)
     if path is None:
-        (pytest.fail if ON_CI else pytest.skip)(f"needs Debian's {program}")
+        (pytest.fail if ON_CI else pytest.skip)(f"needs Debian's {package or program}")
     return str(path)
 
 

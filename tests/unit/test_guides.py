@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -102,16 +101,15 @@ def by_library(folder, case):
 
 
 def in_node(folder, case):
-    node = shutil.which("node") or pytest.skip("node is not installed")
     call = "import fs from 'node:fs'; const c = JSON.parse(fs.readFileSync(0));"
     call += "console.log(isOurs(c.secret, c.headers, Buffer.from(c.body)));"
     (folder / "receiver.mjs").write_text(block("webhooks", "node") + call)
-    return json.loads(run([node, "receiver.mjs"], folder, case))
+    return json.loads(run([need("node", "nodejs"), "receiver.mjs"], folder, case))
 
 
 def build_go(folder):
     """Compile it, which may take longer than a signature is good for."""
-    go = shutil.which("go") or pytest.skip("go is not installed")
+    go = need("go", "golang-go")
     (folder / "receiver.go").write_text(block("webhooks", "go"))
     (folder / "main.go").write_text(
         'package main\nimport ("encoding/json"; "fmt"; "net/http"; "os")\n'
@@ -120,7 +118,7 @@ def build_go(folder):
         "h := http.Header{}\nfor name, value := range c.Headers { h.Set(name, value) }\n"
         "fmt.Println(IsOurs(c.Secret, h, []byte(c.Body)))\n}\n"
     )
-    environment = {**os.environ, "GO111MODULE": "off"}
+    environment = {"HOME": str(folder), **os.environ, "GO111MODULE": "off"}
     subprocess.run([go, "build", "-o", "receiver", "receiver.go", "main.go"], cwd=folder, check=True, env=environment)
 
 
