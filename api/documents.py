@@ -134,7 +134,8 @@ class JobDocument(Schema):
     position = _whole("Jobs before this one while it is queued; an estimate.", null=True)
     waits_for = _text(
         "What a queued job waits for: `images` to be fetched, a pool that is `paused`, `no_worker` at all or "
-        "`no_worker_for_model`, its own account's limit (`account_limit`), `other_jobs`, or `a_free_worker`.",
+        "`no_worker_for_model`, none that is new enough (`no_worker_for_format`), its own account's limit "
+        "(`account_limit`), `other_jobs`, or `a_free_worker`.",
         null=True,
     )
     eta_s = _whole(

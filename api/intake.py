@@ -122,7 +122,9 @@ class Intake:
             check_image(data, field=name)
 
     def _pool(self, submission: Submission, model: str, *, own: str) -> str:
-        return self._backlog.pool_for(model, own=own) if submission.any_pool else own
+        if not submission.any_pool:
+            return own
+        return self._backlog.pool_for(model, own=own, record_format=submission.format)
 
     def read(self, uid: int, *, account: Account) -> Job:
         """Return a job of this account's; `JobNotFound` else."""

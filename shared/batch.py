@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Final, Self
 
+from shared.formats import known
 from shared.job import Job, Status, Submission
 from shared.spec import canonical_json
 
@@ -50,7 +51,7 @@ class BatchOptions:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s form."""
-        return cls(**json.loads(text))
+        return cls(**known(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +82,7 @@ class ArchivePart:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s form."""
-        return cls(**json.loads(text))
+        return cls(**known(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

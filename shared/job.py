@@ -1,11 +1,12 @@
 """A job: what was asked, how it stands, and what came out. Frozen records, changed by copy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from shared.formats import format_of, known
 from shared.spec import JobSpec, canonical_json
 
 
@@ -55,6 +56,14 @@ class Submission:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     #: Fields of the request that the dialect does not know.
     ignored: tuple[str, ...] = ()
+    #: The oldest format whose readers can draw the job.
+    format: int = 1
+    #: What a later version has written and this one does not know: part of the record, name and JSON of each.
+    unknown: tuple[tuple[str, str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise the format to what the spec makes use of."""
+        object.__setattr__(self, "format", max(self.format, format_of(self.spec)))
 
     def option(self, name: str) -> str | int | float | bool | None:
         """Return one of the dialect's options, None where it is not there."""
@@ -89,18 +98,27 @@ class Submission:
             value = getattr(self, name)
             if value != _SUBMISSION_DEFAULTS[name]:
                 data[name] = value
+        for part, name, value in self.unknown:
+            (data[part] if part else data)[name] = json.loads(value)
         return canonical_json(data)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read `to_json`'s form."""
-        data = json.loads(text)
+        """Read `to_json`'s form, and what later versions make of it."""
+        record = json.loads(text)
+        data = known(cls, record)
+        unknown = [*_unknown("", record, data), *_unknown("spec", data["spec"], known(JobSpec, data["spec"]))]
         for name in ("webhook_events", "ignored"):
             if name in data:
                 data[name] = tuple(data[name])
         if "options" in data:
             data["options"] = tuple((name, value) for name, value in data["options"])
-        return cls(**{"priority": USUAL_PRIORITY, **data, "spec": JobSpec.from_dict(data["spec"])})
+        spec = JobSpec.from_dict(data["spec"])
+        return cls(**{"priority": USUAL_PRIORITY, **data, "spec": spec, "unknown": tuple(unknown)})
+
+
+def _unknown(part: str, record: Mapping[str, Any], read: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    yield from ((part, name, canonical_json(value)) for name, value in record.items() if name not in read)
 
 
 _SUBMISSION_DEFAULTS: Final = {
@@ -113,6 +131,7 @@ _SUBMISSION_DEFAULTS: Final = {
     "run_deadline_s": None,
     "options": (),
     "ignored": (),
+    "format": 1,
 }
 
 
@@ -148,7 +167,7 @@ class Preview:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read `to_json`'s form."""
-        return cls(**json.loads(text))
+        return cls(**known(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,8 +190,8 @@ class Result:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read `to_json`'s form."""
-        data = json.loads(text)
-        return cls(**{**data, "artifacts": tuple(Artifact(**a) for a in data["artifacts"])})
+        data = known(cls, json.loads(text))
+        return cls(**{**data, "artifacts": tuple(Artifact(**known(Artifact, a)) for a in data["artifacts"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,8 +211,8 @@ class Job:
     steps: int = 0
     #: Jobs that run before this one, while queued; an estimate where several accounts wait.
     position: int | None = None
-    #: What a queued job waits for: images, paused, no_worker, no_worker_for_model, account_limit, other_jobs or
-    #: a_free_worker.
+    #: What a queued job waits for: images, paused, no_worker, no_worker_for_model, no_worker_for_format, account_limit,
+    #: other_jobs or a_free_worker.
     waits_for: str | None = None
     #: Seconds until it is expected to end; None where nothing can be said.
     eta_s: int | None = None

@@ -269,8 +269,16 @@ class JobSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Build from `to_dict`'s form; unknown fields raise TypeError, bad ones `InvalidField`."""
-        return cls(**{name: _KINDS[name](value) if name in _KINDS else value for name, value in data.items()})
+        """Build from `to_dict`'s form, as it is: fields that are not known are left out, and nothing is checked.
+
+        It was checked when its job was accepted, perhaps by a version with other bounds.
+        """
+        spec = cls.__new__(cls)
+        for f in fields(cls):
+            value = data.get(f.name, f.default)
+            read = _KINDS.get(f.name) if f.name in data else None
+            object.__setattr__(spec, f.name, read(value) if read else value)
+        return spec
 
 
 def _plain(value: Any) -> Any:
@@ -280,12 +288,17 @@ def _plain(value: Any) -> Any:
     return astuple(value) if isinstance(value, Lora | ControlNet) else value
 
 
+def _of_list(kind: type[Any], values: list[Any]) -> Any:
+    """Return a dataclass of a list's values; those past its fields are a later version's."""
+    return kind(*values[: len(fields(kind))])
+
+
 #: field -> how its JSON form is read, where that is not its value
 _KINDS: Final[dict[str, Callable[[Any], Any]]] = {
     "seed": lambda value: tuple(value) if isinstance(value, list) else value,
-    "loras": lambda value: tuple(Lora(*item) for item in value),
-    "controlnets": lambda value: tuple(ControlNet(*item) for item in value),
-    "textual_inversions": lambda value: tuple((name, trigger) for name, trigger in value),
+    "loras": lambda value: tuple(_of_list(Lora, item) for item in value),
+    "controlnets": lambda value: tuple(_of_list(ControlNet, item) for item in value),
+    "textual_inversions": lambda value: tuple((name, trigger) for name, trigger, *_ in value),
 }
 
 #: Fields that batch-mates may differ in.

@@ -15,7 +15,7 @@ from shared.accounts import Accounts
 from shared.backlog import Backlog, Batches
 from shared.backlog.scripts import OUTAGES
 from shared.celery_app import Bell
-from shared.dialects import Callback, Links, batch_callbacks, callbacks
+from shared.dialects import WEBHOOKS, Callback, Links, batch_callbacks, callbacks
 from shared.errors import (
     BacklogUnavailable,
     BatchNotFound,
@@ -50,6 +50,8 @@ from worker.receivers import Busy, Receivers
 DELIVERY_S: Final = 15.0
 #: A delivery and what surrounds it end well within the lease.
 ENTRY_LEASE_S: Final = 2 * DELIVERY_S
+#: What this version cannot tell is left to couriers of a later one, and looked at again after so long.
+STRANGE_WAIT_S: Final = 30.0
 USER_AGENT: Final = "Darkroom-Webhook/1"
 
 #: What says that there is nobody behind the address who could answer.
@@ -142,6 +144,8 @@ class Courier:
         job = self.backlog.read(entry.uid, account=entry.account)
         if is_stale(entry, job):
             return Verdict(outcome=Outcome.DROPPED, error="The job has gone on since.")
+        if job.submission.dialect not in WEBHOOKS:
+            raise Busy(STRANGE_WAIT_S, "The wire format is a later version's, whose couriers speak it.")
         calls = callbacks(as_announced(job, entry.event), self.links, event=entry.event)
         return self._make_all(calls, entry, made, job.handle)
 

@@ -156,7 +156,7 @@ class Ingest:
             return
         pool = self._accounts.get(lease.account).pool
         if lease.submission.any_pool:
-            pool = self._backlog.pool_for(spec.model, own=pool)
+            pool = self._backlog.pool_for(spec.model, own=pool, record_format=lease.submission.format)
         submission = replace(lease.submission, spec=spec.with_images(keys))
         sent = self._backlog.advance(self._node, lease, submission, pool=pool)
         INGESTS.labels("done" if sent else "taken_away").inc()

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import structlog
 
 from shared.backlog import Lease
+from shared.formats import known
 from shared.job import Result, Submission
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Spool:
 
 def _read(folder: Path) -> Kept:
     about: dict[str, Any] = json.loads((folder / _ABOUT).read_text())
-    lease = Lease(**{**about["lease"], "submission": Submission.from_json(about["lease"]["submission"])})
+    held = known(Lease, about["lease"])
+    lease = Lease(**{**held, "submission": Submission.from_json(held["submission"])})
     result = Result.from_json(about["result"])
     size = sum((folder / str(index)).stat().st_size for index in range(len(result.artifacts)))
     return Kept(lease=lease, steps=int(about["steps"]), result=result, folder=folder, size_bytes=size)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis import Redis
 
 from shared.backlog import counts
-from shared.backlog.encoding import BANDS, INGEST_LANE, deadlines_ms, first_lane, hooks_of, lane_of, track_digest
+from shared.backlog.encoding import BANDS, deadlines_ms, first_lane, hooks_of, is_ingest, lane_of, track_digest
 from shared.backlog.records import DEAD_MS, Claim, Idempotency, Lease, Lost, Receipt, Swept
 from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
@@ -30,6 +30,7 @@ from shared.errors import (
     TooManyWaiting,
     WorkerLost,
 )
+from shared.formats import FORMAT, marked
 from shared.job import Job, Preview, Result, Status, Submission
 from shared.keys import (
     brief_key,
@@ -92,13 +93,18 @@ class Backlog:
         limit: int = 1_000_000,
         lease_s: float = 10.0,
         on_lost: Callable[[int], None] | None = None,
+        reads: int = FORMAT,
     ) -> None:
-        """`on_lost` is called with each job that is found to have failed for good with its workers."""
+        """`on_lost` is called with each job that is found to have failed for good with its workers.
+
+        `reads` is the latest format of records that this process can draw.
+        """
         self._redis = redis
         self._bell = bell
         self._limit = limit
         self._lease_ms = int(lease_s * 1000)
         self._on_lost = on_lost
+        self._reads = reads
         self._introduction: tuple[str | int, ...] = ()
         self._scripts = {name: Script(name) for name in _SCRIPTS}
 
@@ -125,7 +131,7 @@ class Backlog:
             "submit",
             secrets.token_hex(16),
             account,
-            first_lane(spec, pool=pool),
+            first_lane(submission, pool=pool),
             BANDS[submission.priority or "normal"],
             spec.batch_key(),
             spec.num_images,
@@ -141,7 +147,7 @@ class Backlog:
             NONCE_S,
             IDEMPOTENCY_S,
             *deadlines_ms(submission),
-            lane_of(spec, pool=pool),
+            lane_of(submission, pool=pool),
             1000 * (submission.kept_s or 0),
         )
         if state in _REFUSALS:
@@ -242,7 +248,9 @@ class Backlog:
         `NotFailed` for any other, `InsufficientCredits` where its price is not there any more.
         """
         job = self.read(uid, account=account)
-        key = job.submission.spec.batch_key()
+        readable = job.submission.format <= self._reads
+        # Who does not know all of a job cannot tell what it may share a call with.
+        key = job.submission.spec.batch_key() if readable else f"solo{uid}"
         state, woken, entries = self._run("retry", uid, account, secrets.token_hex(8), key)
         if state in _RETRY_REFUSALS:
             raise _RETRY_REFUSALS[state]
@@ -276,15 +284,16 @@ class Backlog:
             names = [self._redis.hget(worker_key(node), "pool") for node in self._live_nodes()]
         return dict(Counter(str(name) for name in names if name))
 
-    def pool_for(self, model: str, *, own: str) -> str:
+    def pool_for(self, model: str, *, own: str, record_format: int = 1) -> str:
         """Return the pool whose workers would take a job for the model soonest: one with an idle worker, `own` first.
 
         `own` as well where no live worker serves the model. Workers may be taken a moment later: it is a good guess.
         """
+        lane = marked(model, record_format)
         with _outages():
             served = [self._redis.hmget(worker_key(node), ["pool", "models"]) for node in self._live_nodes()]
-            pools = {str(pool) for pool, models in served if pool and model in str(models).split("\n")}
-            states = {pool: self._pool_state(pool, model) for pool in sorted(pools)}
+            pools = {str(pool) for pool, models in served if pool and lane in str(models).split("\n")}
+            states = {pool: self._pool_state(pool, model, lane) for pool in sorted(pools)}
         open_pools = {pool: idle for pool, idle in states.items() if idle is not None}
         return max(open_pools, key=lambda pool: (open_pools[pool] > 0, pool == own, open_pools[pool]), default=own)
 
@@ -293,12 +302,12 @@ class Backlog:
         nodes: Any = self._redis.zrange(workers_key(), self.now_ms() - DEAD_MS, "+inf", byscore=True)
         return list(nodes)
 
-    def _pool_state(self, pool: str, model: str) -> int | None:
-        """Return how many of a pool's workers are idle and serve a model, None where it is paused or draining."""
+    def _pool_state(self, pool: str, model: str, lane: str) -> int | None:
+        """Return how many of a pool's workers are idle and serve a lane, None where it is paused or draining."""
         shut = ("paused", f"paused/{model}", "drain", f"drain/{model}")
         if any(self._redis.hmget(pool_key(pool), shut)):
             return None
-        return int(self._redis.zcard(idle_key(pool, model)))
+        return int(self._redis.zcard(idle_key(pool, lane)))
 
     def hello(
         self, node: str, incarnation: str, *, pool: str, models: Sequence[str], results_of: Sequence[Lease] = ()
@@ -307,7 +316,8 @@ class Backlog:
 
         Of `results_of`, which it drew and whose results the new process has, it returns the uids that it holds now.
         """
-        self._introduction = (node, incarnation, pool, "\n".join(models), _LOST_RESULT, self._lease_ms)
+        served = [marked(model, known) for model in models for known in range(1, self._reads + 1)]
+        self._introduction = (node, incarnation, pool, "\n".join(served), _LOST_RESULT, self._lease_ms)
         requeued, _, woken, entries, concluded, held = self._run("hello", *self._introduction, *_pairs(results_of))
         self._ring(woken, entries)
         self._count_lost("restarted", requeued, concluded)
@@ -358,10 +368,8 @@ class Backlog:
 
     def advance(self, node: str, lease: Lease, submission: Submission, *, pool: str) -> bool:
         """Send a job whose images are fetched on to the workers of its model. False: fenced off."""
-        spec = submission.spec
-        state, woken = self._run(
-            "advance", node, lease.uid, lease.fence, pool, spec.model, spec.batch_key(), submission.to_json()
-        )
+        lane, key = lane_of(submission, pool=pool), submission.spec.batch_key()
+        state, woken = self._run("advance", node, lease.uid, lease.fence, lane, key, submission.to_json())
         self._bell.wake(woken)
         return bool(state != "fenced")
 
@@ -480,7 +488,7 @@ def _lease(*values: str) -> Lease:
 
 def _job(uid: int, state: Mapping[str, str], submission: str, result: str | None, previews: Sequence[str]) -> Job:
     status = Status(state["status"])
-    if state["lane"] == INGEST_LANE and status is Status.RUNNING:
+    if is_ingest(state["lane"]) and status is Status.RUNNING:
         status = Status.QUEUED  # a courier fetches its images; nothing is drawn yet
         state = {name: value for name, value in state.items() if name not in _OF_A_RUN}
     return Job(

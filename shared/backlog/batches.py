@@ -10,7 +10,7 @@ from redis import Redis
 
 from shared.backlog import counts
 from shared.backlog.backlog import IDEMPOTENCY_S, NONCE_S, Backlog
-from shared.backlog.encoding import INGEST_LANE, handle_of, lane_of, line_text, submission_of
+from shared.backlog.encoding import handle_of, is_ingest, lane_of, line_text, submission_of
 from shared.backlog.records import BatchReceipt, Idempotency
 from shared.backlog.scripts import OUTAGES, Script
 from shared.batch import ArchivePart, Batch, BatchLine, BatchOptions, BatchRow, BatchStatus
@@ -79,7 +79,7 @@ class Upload:
         """Add a line; every so many are sent together."""
         self.total += 1
         self.price += line.price
-        self.lanes.add(lane_of(line.submission.spec, pool=line.pool))
+        self.lanes.add(lane_of(line.submission, pool=line.pool))
         self.kinds[counts.kind_of(line.submission)] += 1
         self._waiting.append(line_text(line))
         if len(self._waiting) == LINES_AT_ONCE:
@@ -257,7 +257,7 @@ class Batches:
         pipe = self._redis.pipeline(transaction=False)
         for uid in uids:
             pipe.hmget(job_key(uid), ["batch", "lane"])
-        return Counter(batch for batch, lane in pipe.execute() if batch and lane != INGEST_LANE)
+        return Counter(batch for batch, lane in pipe.execute() if batch and not is_ingest(lane))
 
     def _count(self, concluded: Sequence[str]) -> None:
         try:

@@ -4,15 +4,14 @@ import hashlib
 from typing import Final
 
 from shared.batch import BatchLine
+from shared.formats import marked
 from shared.job import Submission
-from shared.spec import JobSpec
 
 #: Priority -> band: 0 goes first.
 BANDS: Final = {"high": 0, "normal": 1, "low": 2}
 #: Couriers register under this pool, and fetch for jobs in this lane.
 INGEST_POOL: Final = "ingest"
 INGEST_MODEL: Final = "fetch"
-INGEST_LANE: Final = f"{INGEST_POOL}/{INGEST_MODEL}"
 
 _HOOK_LETTERS: Final = {
     "queued": "q",
@@ -25,14 +24,21 @@ _HOOK_LETTERS: Final = {
 }
 
 
-def lane_of(spec: JobSpec, *, pool: str) -> str:
+def lane_of(submission: Submission, *, pool: str) -> str:
     """Return the lane in which a job is drawn."""
-    return f"{pool}/{spec.model}"
+    return f"{pool}/{marked(submission.spec.model, submission.format)}"
 
 
-def first_lane(spec: JobSpec, *, pool: str) -> str:
+def first_lane(submission: Submission, *, pool: str) -> str:
     """Return the lane in which a job waits first: the couriers' while its images have still to be fetched."""
-    return INGEST_LANE if spec.remote_inputs() else lane_of(spec, pool=pool)
+    if submission.spec.remote_inputs():
+        return f"{INGEST_POOL}/{marked(INGEST_MODEL, submission.format)}"
+    return lane_of(submission, pool=pool)
+
+
+def is_ingest(lane: str) -> bool:
+    """Whether a lane is the couriers'."""
+    return lane.startswith(f"{INGEST_POOL}/")
 
 
 def hooks_of(submission: Submission) -> str:
@@ -56,7 +62,7 @@ def line_text(line: BatchLine) -> str:
     """Return a line as `feed` reads it: fields that end in a tab, a line break, the submission as JSON."""
     submission, spec = line.submission, line.submission.spec
     fields = (
-        first_lane(spec, pool=line.pool),
+        first_lane(submission, pool=line.pool),
         BANDS[submission.priority or "normal"],
         spec.batch_key(),
         spec.num_images,

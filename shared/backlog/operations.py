@@ -11,6 +11,7 @@ from shared.backlog.records import DEAD_MS, AccountLoad, Gate, Lane, SetApart, W
 from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
 from shared.errors import BacklogUnavailable
+from shared.formats import unmarked
 from shared.keys import gates_key, idle_key, job_key, lanes_key, leases_key, pool_key, worker_key, workers_key
 from shared.redis_client import now_ms
 
@@ -28,9 +29,10 @@ class Operations:
     def set_gate(self, pool: str, gate: Gate, *, model: str = "") -> None:
         """Open, pause or drain a pool, or its lane for one model. Opening wakes workers for what waits.
 
-        A lane is open where neither it nor its pool is shut; each keeps its own state.
+        A lane is open where neither it nor its pool is shut; each keeps its own state. A model's lanes for jobs of
+        later formats go with it.
         """
-        self._bell.wake(self._gate(self._redis, pool, model, gate.value))
+        self._bell.wake(self._gate(self._redis, pool, unmarked(model), gate.value))
 
     def lanes(self) -> list[Lane]:
         """Return every lane in which something waits or runs, that a live worker serves, or that is not open."""
@@ -99,6 +101,7 @@ class Operations:
         return Counter(f"{pool}/{model}" for pool, models in served for model in models.split("\n") if model)
 
     def _gate_of(self, pool: str, model: str) -> Gate:
+        model = unmarked(model)  # a model's lanes for later formats are shut with it
         fields = ("paused", "drain", f"paused/{model}", f"drain/{model}")
         paused, draining, lane_paused, lane_draining = self._redis.hmget(pool_key(pool), fields)
         if paused or lane_paused:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from shared.catalog.entries import Asset, Entry, Kind, Model
 from shared.errors import ConfigurationError
+from shared.formats import unmarked
 
 SAFETENSORS: Final = ".safetensors"
 #: Formats that can hold code, which runs when they are loaded.
@@ -72,6 +73,8 @@ def _entry(kind: Kind, name: str, values: Mapping[str, Any], *, home: Path) -> E
     place = f"[{kind.table}.{name}]"
     if set(values) - kinds or "source" not in values:
         raise ValueError(f"{place} needs `source` and does not take {sorted(set(values) - kinds)}")
+    if kind is Kind.MODEL and unmarked(name) != name:
+        raise ValueError(f"{place} cannot be called so: # and a number behind a name mean jobs of a later version")
     for key, value in values.items():
         if not _is(value, "list" if key in _LISTS else "number" if key in _NUMBERS else "text"):
             raise ValueError(f"{place} {key} cannot be {value!r}")

@@ -14,12 +14,15 @@ from shared.backlog import INGEST_MODEL, INGEST_POOL, Backlog, Batches, Gate, Op
 from shared.batch import BatchLine, BatchOptions
 from shared.celery_app import SilentBell
 from shared.errors import InsufficientCredits, NotFailed, NothingToRetry, PoolDraining
+from shared.formats import marked
 from shared.job import WEBHOOK_EVENTS, Artifact, Preview, Result, Status, Submission
 from shared.spec import JobSpec
 
 NODES = ("a@h", "b@h")
 COURIER = "c@h"
 MODELS = ("demo", "other")
+#: The latest format of records that each node can draw; the others are of an older version.
+READS = {"b@h": 2}
 TERMINAL = {"succeeded", "failed", "cancelled", "expired"}
 ARTIFACT = Artifact(key="results/x/1/0.png", seed=1, width=64, height=64, content_type="image/png", bytes=9)
 nodes = st.sampled_from(NODES)
@@ -35,6 +38,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.redis.flushall()
         self.bell = SilentBell()
         self.backlog = Backlog(self.redis, self.bell)
+        self.later = Backlog(self.redis, self.bell, reads=2)
         self.operations = Operations(self.redis, self.bell)
         self.batches = Batches(self.redis, self.bell, self.backlog)
         self.opened = {}
@@ -62,7 +66,8 @@ class BacklogMachine(RuleBasedStateMachine):
         self.incarnation[node] += 1 - again
         incarnation = str(self.incarnation[node])
         with self.only_what_had_begun_is_lost():
-            return self.backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
+            backlog = self.later if node in READS else self.backlog
+            return backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
 
     @contextmanager
     def only_what_had_begun_is_lost(self):
@@ -87,6 +92,7 @@ class BacklogMachine(RuleBasedStateMachine):
         leases = self.backlog.claim(node, max_jobs=max_jobs, max_images=8, loaded_model=loaded).leases
         for lease in leases:
             assert lease.fence > self.fences.get(lease.uid, 0), "the fence must rise"
+            assert lease.submission.format <= READS.get(node, 1)
             self.fences[lease.uid] = lease.fence
         self.leases[node] += leases
         self.begun |= {(lease.uid, lease.fence) for lease in leases[:1]}
@@ -99,11 +105,18 @@ class BacklogMachine(RuleBasedStateMachine):
         price=st.integers(0, 900),
         count=st.integers(1, 3),
         remote=st.booleans(),
+        later=st.booleans(),
     )
-    def submit(self, account, model, width, images, price, count, remote):
+    def submit(self, account, model, width, images, price, count, remote, later):
         image = {"image": "https://example.com/a.png", "strength": 0.5} if remote else {}
         spec = JobSpec(prompt="x", model=model, width=width, num_images=images, seed=1, **image)
-        submission = Submission(spec=spec, webhook_url="https://example.com/", webhook_events=WEBHOOK_EVENTS)
+        submission = Submission(
+            # No courier of this model's reads a later format.
+            format=2 if later and not remote else 1,
+            spec=spec,
+            webhook_url="https://example.com/",
+            webhook_events=WEBHOOK_EVENTS,
+        )
         try:
             for _ in range(count):
                 self.backlog.submit(submission, account=self.accounts[account], pool="p", price=price)
@@ -470,7 +483,9 @@ class BacklogMachine(RuleBasedStateMachine):
         """Whoever is idle while work waits was woken by a script, or is by the next sweep."""
         if not self.redis.keys("{dr}:act:*"):
             return
-        busy = {m for m in MODELS if self.redis.keys(f"{{dr}}:act:p/{m}:*") and not self.is_shut(m, "paused")}
+        lanes = {marked(model, known): model for model in MODELS for known in (1, 2)}
+        busy = {lane for lane in lanes if self.redis.keys(f"{{dr}}:act:p/{lane}:*")}
+        busy -= {lane for lane, model in lanes.items() if self.is_shut(model, "paused")}
         idle = {n for model in busy for n in self.redis.zrange(f"{{dr}}:idle:p/{model}", 0, -1)}
         waking = set(self.redis.zrange("{dr}:waking", 0, -1))
         before = len(self.bell.woken)

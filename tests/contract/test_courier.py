@@ -431,6 +431,14 @@ def test_redelivery_begins_the_schedule_anew_under_the_same_id(bench):
     assert (webhook.state, webhook.attempts) == ("waiting", 1)
 
 
+def test_a_later_versions_wire_format_is_left_to_its_couriers(bench):
+    _uid, entry = bench.run_job(dialect="next")
+    bench.courier.deliver(entry)
+    assert bench.server.requests == []
+    assert bench.is_due_later(entry)
+    assert bench.kept(entry)["spared"] == "1"  # as if nobody had tried
+
+
 def test_a_redelivery_whose_reply_was_lost_is_one(bench):
     uid, entry = bench.run_job()
     bench.courier.deliver(entry)

@@ -206,6 +206,7 @@ def test_the_demo_models_assets_appear_where_they_are(tmp_path, monkeypatch):
         ("[[folders]]\nbase = 'b'\n", {}, "MODELS_CATALOG"),
         ("folders = 'x'\n", {}, "MODELS_CATALOG"),
         ("[", {}, "MODELS_CATALOG"),
+        ("[models.'x#2']\nsource = 'a'\n", {}, "MODELS_CATALOG"),
         ("", {"models_default": "nope"}, "MODELS_DEFAULT"),
         ("[models.x]\nsource = 'a'\nowner = 'b'\n", {"models_default": "x"}, "MODELS_DEFAULT"),
     ],

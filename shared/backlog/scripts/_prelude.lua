@@ -34,6 +34,12 @@ end
 
 local function pool_of(lane) return string.match(lane, '^([^/]*)/') end
 
+-- Jobs whose records are of a later format than the first wait in lanes of their own, "pool/model#2", that only workers
+-- serve who read them. This is the lane of all others for the same model.
+local function base_of(lane) return string.match(lane, '^(.*)#%d+$') or lane end
+
+local function is_ingest(lane) return base_of(lane) == INGEST_LANE end
+
 local function emit(uid, account, event, ...)
   redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'uid', uid, 'account', account, 'event', event, ...)
 end
@@ -52,7 +58,7 @@ end
 
 -- Whether an operator has paused (`what` is 'paused') or drains ('drain') a lane or its whole pool.
 local function is_set(lane, what)
-  local pool, model = string.match(lane, '^([^/]*)/(.*)$')
+  local pool, model = string.match(base_of(lane), '^([^/]*)/(.*)$')
   local found = redis.call('HMGET', P .. 'lane:' .. pool, what, what .. '/' .. model)
   return (found[1] or found[2]) and true or false
 end
@@ -321,7 +327,7 @@ local function requeue(uid, key, now, woken, silent)
   local j = redis.call('HMGET', job, 'account', 'lane', 'band', 'images', 'seq', 'worker')
   release(uid, j[1], j[6], now, woken)
   -- Fetching is no start: the deadline for that still holds.
-  if j[2] ~= INGEST_LANE then redis.call('ZREM', P .. 'deadline', uid) end
+  if not is_ingest(j[2]) then redis.call('ZREM', P .. 'deadline', uid) end
   redis.call('HSET', job, 'status', 'queued', 'key', key, 'step', 0)
   redis.call('HDEL', job, 'worker', 'started', 'start_by')
   redis.call('DEL', P .. 'p:' .. uid)

@@ -47,7 +47,7 @@ local function heads_of(band)
     if first[1] then
       local found = {lane = lane, account = first[1], tag = tonumber(first[2])}
       if not head or found.tag < head.tag then head = found end
-      if lane == pool .. '/' .. loaded then near = found end
+      if base_of(lane) == pool .. '/' .. loaded and not (near and near.tag < found.tag) then near = found end
     end
   end
   return head, near
@@ -89,7 +89,7 @@ end
 
 -- Stay with the loaded model for a few claims.
 local bypass = tonumber(last[4] or 0)
-if near and near.lane ~= head.lane and bypass < AFFINITY_CLAIMS and may_wait() then
+if near and base_of(near.lane) ~= base_of(head.lane) and bypass < AFFINITY_CLAIMS and may_wait() then
   head, bypass = near, bypass + 1
 else
   bypass = 0
@@ -152,7 +152,7 @@ for i, t in ipairs(taken) do
   redis.call('ZADD', P .. 'lease', int(now + lease_ms), uid)
   redis.call('SADD', P .. 'held:' .. node, uid)
   -- While its images are fetched its caller still sees it queued.
-  if lane ~= INGEST_LANE then
+  if not is_ingest(lane) then
     emit(uid, t[2], 'started')
     -- The first begins with its model being loaded, its mates when the worker says so.
     if i > 1 then redis.call('HSET', job, 'ahead', fence) end

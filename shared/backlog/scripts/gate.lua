@@ -13,7 +13,7 @@ if state ~= 'open' then
 end
 local now, woken = now_ms(), {}
 for _, lane in ipairs(redis.call('SMEMBERS', P .. 'busy')) do
-  if pool_of(lane) == pool and (model == '' or lane == name) then
+  if pool_of(lane) == pool and (model == '' or base_of(lane) == name) then
     local waiting = 0
     for b = 0, BANDS - 1 do waiting = waiting + redis.call('ZCARD', active_of(lane, b)) end
     wake(lane, waiting, now, woken)

@@ -16,7 +16,7 @@ local takes = speed[1] and tonumber(speed[1]) * tonumber(j[7])
 if j[1] == 'running' then
   local been, step, steps = now - tonumber(j[8] or now), tonumber(j[9] or 0), tonumber(j[10] or 0)
   if step > 0 and steps > 0 then takes = math.max(been, been * steps / step) end
-  return {'', 1, lane == INGEST_LANE and 'images' or '', takes and int(math.max(0, takes - been)) or ''}
+  return {'', 1, is_ingest(lane) and 'images' or '', takes and int(math.max(0, takes - been)) or ''}
 end
 
 local rank = redis.call('ZRANK', queue_of(lane, band, account), member_of(uid, j[5], j[6]))
@@ -44,15 +44,17 @@ end
 local function obstacle()
   if is_set(lane, 'paused') then return 'paused', 0 end
   if lane == INGEST_LANE then return 'images', 0 end
-  local in_pool, able = false, 0
+  local in_pool, able, of_older = false, 0, false
   for _, node in ipairs(redis.call('ZRANGEBYSCORE', P .. 'live', int(now - DEAD_MS), '+inf', 'LIMIT', 0, FLOWS_SEEN)) do
     for _, served in ipairs(lanes_of(node)) do
       in_pool = in_pool or pool_of(served) == pool
       if served == lane then able = able + 1 end
+      of_older = of_older or served == base_of(lane)
     end
   end
   if not in_pool then return 'no_worker', 0 end
-  if able == 0 then return 'no_worker_for_model', 0 end
+  if able == 0 then return of_older and 'no_worker_for_format' or 'no_worker_for_model', 0 end
+  if is_ingest(lane) then return 'images', 0 end
   local a = redis.call('HMGET', P .. 'a:' .. account, 'running', 'max_running')
   if tonumber(a[1] or 0) >= tonumber(a[2] or 1000000) then return 'account_limit', 0 end
   return ahead > 0 and 'other_jobs' or 'a_free_worker', able
