@@ -36,7 +36,7 @@ class Archives:
     def __init__(self, redis: Redis, *, lease_s: float) -> None:
         self._redis = redis
         self._lease_ms = int(lease_s * 1000)
-        self._script = Script("archive", prelude=False)
+        self._script = Script("archive")
 
     def due(self, limit: int) -> list[int]:
         """Return batches whose archive nobody writes now, the longest due first."""

@@ -7,13 +7,11 @@
 --   'later'  it gives up for now; the archive is due again in `ms`
 -- Returns {account, outcome, parts written before, the last of them or ''}, or {} where there is nothing to do, or it is
 -- another's by now.
-local P = '{dr}:'
 local batch, what, token, part = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local name, list, due = P .. 'b:' .. batch, P .. 'ba:' .. batch, P .. 'bz'
 local b = redis.call('HMGET', name, 'account', 'outcome', 'finished', 'archiver')
 local at = redis.call('ZSCORE', due, batch)
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local now = now_ms()
 
 local function standing()
   return {b[1], b[2], redis.call('LLEN', list), redis.call('LINDEX', list, -1) or ''}
@@ -36,6 +34,6 @@ if what == 'last' then
   redis.call('HSET', name, 'archived', 1)
   redis.call('ZREM', due, batch)
 else
-  redis.call('ZADD', due, string.format('%.0f', now + tonumber(ARGV[4])), batch)
+  redis.call('ZADD', due, int(now + tonumber(ARGV[4])), batch)
 end
 return standing()
