@@ -16,10 +16,19 @@ def main(kind: Kind, name: str) -> None:
     """Load it; exit status 1 and the reason where that cannot be."""
     settings = Settings.from_env()
     configure(settings)
+    if fault := fault_of(settings, kind, name):
+        sys.exit(fault)
+
+
+def fault_of(settings: Settings, kind: Kind, name: str) -> str:
+    """Return why an entry of the catalog cannot be loaded, '' where it can."""
     try:
-        load(Engine(settings, catalog := Catalog.load(settings)), catalog, kind, name)
+        catalog = Catalog.load(settings)
+        load(Engine(settings, catalog), catalog, kind, name)
     except DarkroomError as error:
-        sys.exit(f"{error.message}: {error.__cause__}" if error.__cause__ else error.message)
+        why = f"{error.message}: {error.__cause__}" if error.__cause__ else error.message
+        return " ".join(why.split())  # the libraries' own reasons have several lines, of which the last is the least
+    return ""
 
 
 def load(engine: Engine, catalog: Catalog, kind: Kind, name: str) -> None:

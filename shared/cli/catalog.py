@@ -39,10 +39,10 @@ _RESTART = "Start the API and the workers anew, so that they know of it."
 @click.option("--no-load", is_flag=True, help="Look at local files' headers only, where torch is not installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON.")
 def add(*, name: str, source: str, kind: str, catalog: Path | None, no_load: bool, as_json: bool, **more: Any) -> None:
-    """Add NAME to the catalog, from SOURCE: a folder, a .safetensors file or a Hugging Face id.
+    """Add NAME to the catalog, from SOURCE.
 
-    It is loaded first, as a worker would, and added only if that works. Pickles are refused. A path that begins with
-    . or ~ starts at the catalog's file.
+    SOURCE is a folder, a .safetensors file or a Hugging Face id. It is loaded first, as a worker would, and added only
+    if that works. Pickles are refused. A path that begins with . or ~ starts at the catalog's file.
     """
     settings = _settings(catalog)
     values = {"source": source, **{key: list(v) if key == "aliases" else v for key, v in more.items() if v}}
@@ -50,7 +50,7 @@ def add(*, name: str, source: str, kind: str, catalog: Path | None, no_load: boo
     with _changed(settings, added, text, Kind(kind), name, values) as tried:
         _check_files(Catalog.load(tried), Kind(kind), name)
         if not no_load:
-            _load(tried, kind, name)
+            _load(tried, kind, name, source)
     click.echo(json.dumps({"kind": kind, "name": name, **values}, indent=2) if as_json else f"added {name}. {_RESTART}")
 
 
@@ -101,7 +101,7 @@ def _check_files(catalog: Catalog, kind: Kind, name: str) -> None:
         raise click.ClickException(f"{name} was not added: {fault}")
 
 
-def _load(settings: Settings, kind: str, name: str) -> None:
+def _load(settings: Settings, kind: str, name: str, source: str) -> None:
     """Load it in a process of its own: torch has no place in this one."""
     if find_spec("torch") is None:
         raise click.ClickException(
@@ -112,4 +112,4 @@ def _load(settings: Settings, kind: str, name: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["the process ended without a word"])[-1]
-        raise click.ClickException(f"{name} was not added: {why}")
+        raise click.ClickException(f"{name} was not added: {source}: {why}")

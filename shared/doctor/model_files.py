@@ -1,21 +1,20 @@
 """The catalog's files: whether they are there, and are what they should be."""
 
-import json
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from shared.catalog import Catalog
-from shared.catalog.entries import Entry
+from shared.catalog.entries import Entry, Kind
+from shared.catalog.reading import PICKLES, SAFETENSORS
 from shared.doctor.finding import Finding, error, good
+from shared.doctor.tensors import header_of, kind_of
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
 _AREA: Final = "models"
-_SUFFIX: Final = ".safetensors"
-#: Longer headers than the format's own bound are none.
-_LONGEST_HEADER: Final = 100_000_000
+#: What a folder with a whole model in diffusers' format has.
+_INDEX: Final = "model_index.json"
 
 
 def look_at_models(settings: Settings) -> Iterator[Finding]:
@@ -42,22 +41,23 @@ def fault_of(entry: Entry) -> str:
     place = path / entry.file if entry.file and path.is_dir() else path
     if not place.exists():
         return f"{place} is not there"
-    files = [place] if place.is_file() else sorted(place.rglob(f"*{_SUFFIX}"))
+    files = [place] if place.is_file() else sorted(place.rglob(f"*{SAFETENSORS}"))
     if not files:
-        return f"{place} holds no {_SUFFIX} file"
-    return next((fault for file in files if (fault := _header_fault(file))), "")
-
-
-def _header_fault(file: Path) -> str:
-    """Return why a file cannot be in the format safetensors: its header must be whole, and its data be there."""
+        pickles = sorted(file.name for file in place.rglob("*") if file.suffix.lower() in PICKLES)
+        return f"{place} holds no {SAFETENSORS} file" + (f"; pickles are not read: {pickles[0]}" if pickles else "")
     try:
-        size = file.stat().st_size
-        with file.open("rb") as source:
-            (length,) = struct.unpack("<Q", source.read(8))
-            if length > min(size - 8, _LONGEST_HEADER):
-                return f"{file} is cut off, or no {_SUFFIX} file"
-            header = json.loads(source.read(length))
-        ends = [told["data_offsets"][1] for name, told in header.items() if name != "__metadata__"]
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as failure:
-        return f"{file} cannot be read: {failure}"
-    return "" if size == 8 + length + max(ends, default=0) else f"{file} is cut off"
+        names = {file: header_of(file) for file in files}
+    except ValueError as failure:
+        return str(failure)
+    return _kind_fault(entry.kind, place, {file: kind_of(found) for file, found in names.items()})
+
+
+def _kind_fault(kind: Kind, place: Path, seen: Mapping[Path, Kind | None]) -> str:
+    """Return that an entry is of another kind than it is said to be. What lies deeper in a folder is a part of it."""
+    own = {file: found for file, found in seen.items() if place in (file, file.parent)}
+    if (place / _INDEX).exists():
+        own = {place / _INDEX: Kind.MODEL}
+    for file, found in own.items():
+        if found and found is not kind:
+            return f"{file} is that of a {found.noun}, not of a {kind.noun}: its kind is {found}"
+    return ""

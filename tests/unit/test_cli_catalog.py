@@ -100,7 +100,7 @@ def test_what_has_the_right_form_and_is_no_model_is_not_added(run, tmp_path):
 
     output = run("add", "mine", "./mine", exit_code=1)
 
-    assert "mine was not added: the model 'mine' could not be loaded" in output
+    assert "mine was not added: ./mine: the model 'mine' could not be loaded" in output
     assert not (tmp_path / "models.toml").exists()
 
 

@@ -137,8 +137,10 @@ def _one_file(place: Path) -> Path:
     """Return the file of a place that has one; ValueError where there are several."""
     if place.is_file():
         return place
-    (file,) = sorted(place.rglob(f"*{SINGLE_FILE}"))
-    return file
+    files = sorted(place.rglob(f"*{SINGLE_FILE}"))
+    if len(files) != 1:
+        raise ValueError(f"it holds {len(files)} {SINGLE_FILE} files: `file` says which")
+    return files[0]
 
 
 def _digest(place: Path) -> str:
