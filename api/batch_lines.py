@@ -132,7 +132,9 @@ def _check_header(header: list[str], schema: Schema) -> None:
 
 def _row(header: list[str], cells: list[str], kinds: Mapping[str, fields.Field[Any]]) -> Line:
     if len(cells) != len(header):
-        return MalformedBody(f"the row has {len(cells)} cells; the first line has {len(header)}")
+        return MalformedBody(
+            f"the row has {len(cells)} cells; the first line has {len(header)} (text with commas needs quotes)"
+        )
     return {name: _cell(cell, kinds[name]) for name, cell in zip(header, cells, strict=True) if cell != ""}
 
 

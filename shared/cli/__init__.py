@@ -1,12 +1,13 @@
 """The `darkroom` command: one file per command or group of commands."""
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 import structlog
 
 from shared.cli.accounts import accounts
+from shared.cli.api import Unreachable
 from shared.cli.batch import batch
 from shared.cli.demo import demo
 from shared.cli.doctor import doctor
@@ -17,16 +18,21 @@ from shared.cli.queue import queue
 from shared.cli.submit import submit
 from shared.cli.up import up
 from shared.cli.webhooks import webhooks
-from shared.errors import DarkroomError
+from shared.errors import BacklogUnavailable, DarkroomError
+
+REDIS_IS_AWAY: Final = "Redis cannot be reached: is it up, and is REDIS_URL where it is? `darkroom doctor` tells more"
 
 
 class Commands(click.Group):
     """Commands whose errors are shown as one line, not as a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; exit status 1 where one of our errors ends it."""
+        """Run the command; exit status 1 where one of our errors ends it, 3 where Redis is away."""
         try:
             return super().invoke(ctx)
+        except BacklogUnavailable as error:
+            why = f" ({error.__cause__})" if error.__cause__ else ""
+            raise Unreachable(REDIS_IS_AWAY + why) from error
         except DarkroomError as error:
             raise click.ClickException(error.message) from error
 

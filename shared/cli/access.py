@@ -52,4 +52,6 @@ def find_api(*, url: str | None, key: str | None, folder: Folder) -> Api:
         raise click.ClickException(NOT_FOUND.format(folder=folder.path, instead="name one with --url (DARKROOM_URL)"))
     if not key:
         raise click.ClickException("an API key is needed: --key or DARKROOM_KEY (`darkroom keys create` makes one)")
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--url (DARKROOM_URL) must begin with http:// or https://, not be {url!r}")
     return Api(url, key)

@@ -20,6 +20,8 @@ from shared.books import USAGE_DAYS, Books, Statement, Usage
 from shared.celery_app import CeleryBell, make_celery
 from shared.cli.access import data_dir_option
 from shared.cli.direct import direct_settings
+from shared.cli.moments import date_text
+from shared.errors import BacklogUnavailable
 from shared.ledger import MILLICREDITS, Prices
 from shared.plans import Plan, Plans
 from shared.redis_client import connect
@@ -61,7 +63,7 @@ def _office(settings: Settings) -> Iterator[Office]:
         with connect(settings) as redis:
             yield Office(settings, Books(redis, CeleryBell(make_celery(settings))))
     except RedisError as error:
-        raise click.ClickException(f"Redis cannot be used: {error}") from error
+        raise BacklogUnavailable from error
 
 
 class Credits(click.ParamType[int]):
@@ -116,8 +118,9 @@ def show(office: Office, *, name: str, as_json: bool) -> None:
     if as_json:
         _print_json({**asdict(statement), "today": _row(today)})
         return
-    for label, value in {**asdict(statement), **_amounts(statement)}.items():
-        click.echo(f"{label:<12} {value}")
+    told = {**asdict(statement), **_amounts(statement), "created_ms": date_text(statement.created_ms, none="")}
+    for label, value in told.items():
+        click.echo(f"{label.removesuffix('_ms'):<12} {value}")
     click.echo(f"{'today':<12} {today.jobs} jobs, {today.images} images, {credits_text(today.millicredits)} credits")
 
 
@@ -127,9 +130,10 @@ def show(office: Office, *, name: str, as_json: bool) -> None:
 @click.option("--dollars", is_flag=True, help="AMOUNT is in dollars, which buy what the prices say.")
 @_uses_books
 def topup(office: Office, *, name: str, amount: int, dollars: bool, as_json: bool) -> None:
-    """Give the account NAME so many credits, up to three decimals; `-- -5` takes five unspent ones away.
+    """Give the account NAME so many credits.
 
-    From then on it is metered: jobs that its credits do not cover are refused.
+    They have up to three decimals; `-- -5` takes five unspent ones away. From then on it is metered: jobs that its
+    credits do not cover are refused.
     """
     if dollars:
         amount *= Prices.load(office.settings).credits_per_dollar
@@ -146,7 +150,10 @@ def topup(office: Office, *, name: str, amount: int, dollars: bool, as_json: boo
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line an account and day.")
 @_uses_books
 def usage(office: Office, *, name: str | None, days: int, as_csv: bool, as_json: bool) -> None:
-    """Show what accounts used on each day (UTC): all of them, or NAME. Days without any use are left out."""
+    """Show what accounts used on each day (UTC): all, or NAME.
+
+    Days without any use are left out.
+    """
     books = office.books
     ids = {name: books.id_of(name)} if name else {each.name: each.id for each in books.statements()}
     rows = [
@@ -170,7 +177,10 @@ def usage(office: Office, *, name: str | None, days: int, as_csv: bool, as_json:
 @click.argument("plan")
 @_uses_books
 def set_plan(office: Office, *, name: str, plan: str, as_json: bool) -> None:
-    """Put the account NAME on PLAN, or give it its plan's bounds anew after these were changed."""
+    """Put the account NAME on PLAN.
+
+    On the plan that it is on already: give it that plan's bounds anew, after these were changed.
+    """
     plans = Plans.load(office.settings)
     if plan not in plans:
         raise click.BadParameter(f"there is no plan {plan!r}; known: {', '.join(plans)}", param_hint="PLAN")
@@ -185,7 +195,7 @@ def set_plan(office: Office, *, name: str, plan: str, as_json: bool) -> None:
 @accounts.command("plans")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_plans(*, as_json: bool) -> None:
-    """List the plans that there are: those shipped, and those of PLANS_FILE."""
+    """List the plans: those shipped, and those of PLANS_FILE."""
     plans = Plans.load(Settings.from_env())
     if as_json:
         _print_json([asdict(plan) for plan in plans.values()])

@@ -26,6 +26,15 @@ _CHUNK_BYTES: Final = 64 * 1024
 _FAULTS_SHOWN: Final = 20
 
 
+#: What the libraries say of a connection -> in words.
+_REASONS: Final = {
+    "refused": "the connection was refused",
+    "Failed to resolve": "there is no host of this name",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not to be trusted",
+    "RemoteDisconnected": "it closed the connection",
+}
+
+
 class Refused(click.ClickException):
     """The service refused the request."""
 
@@ -166,7 +175,11 @@ class Api:
                 raise Unreachable(f"the answer of {path} broke off: {_reason(error)}") from error
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._request(method, path, **options).json()
+        answer = self._request(method, path, **options)
+        try:
+            found: dict[str, Any] = answer.json()
+        except requests.JSONDecodeError as error:
+            raise Refused(f"what answers at {self._url} is not Darkroom: it sent no JSON") from error
         return found
 
     def _request(
@@ -230,4 +243,4 @@ def _code(answer: requests.Response) -> str:
 def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout):
         return "it took too long"
-    return "the connection was refused" if "refused" in str(error) else str(error)
+    return next((says for word, says in _REASONS.items() if word in str(error)), str(error))

@@ -111,7 +111,10 @@ def status(api: Api, *, batch_id: int, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.File("wb", atomic=True), default="-", help="Where to.  [default: stdout]")
 @uses_api
 def results(api: Api, *, batch_id: int, as_csv: bool, output: IO[bytes]) -> None:
-    """Write the manifest of the batch BATCH_ID: a record for each line, as it stands now, with links to the images."""
+    """Write the manifest of the batch BATCH_ID.
+
+    It has a record for each line, as it stands now, with links to the images.
+    """
     for chunk in api.chunks(f"/v1/batches/{batch_id}/results", format="csv" if as_csv else "jsonl"):
         output.write(chunk)
 

@@ -29,10 +29,10 @@ _MARKS: Final = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @data_dir_option
 def doctor(*, as_json: bool, data_dir: Path | None) -> None:
-    """Check Redis, storage, clock, device, versions, model files and settings; say what to do.
+    """Check what runs and what it runs on; say what to do.
 
-    Reads the settings as the services do, from the environment. Exit status: 0 without errors, 1 with some; warnings
-    alone are no errors.
+    Looks at Redis, storage, clock, device, versions, model files and settings. Reads the settings as the services do,
+    from the environment. Exit status: 0 without errors, 1 with some; warnings alone are no errors.
     """
     found = []
     for finding in _findings(_settings(data_dir)):

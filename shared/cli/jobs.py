@@ -4,15 +4,14 @@ import json
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from shared.cli.access import uses_api
 from shared.cli.api import Api
 from shared.cli.each import each
+from shared.cli.tables import minute, print_table
 from shared.job import Status
 
-COLUMNS: Final = ("uid", "status", "created_at", "track_id", "prompt")
+COLUMNS: Final = ("uid", "status", "created", "track_id", "prompt")
 #: What one request lists at most.
 PAGE: Final = 200
 
@@ -37,11 +36,8 @@ def ls(api: Api, *, status: str | None, track_id: str | None, limit: int, as_jso
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
-    for job in found:
-        told = {**job, "prompt": job["parameters"].get("prompt", "")}
-        table.add_row(*("" if told[name] is None else str(told[name]) for name in COLUMNS))
-    Console().print(table)
+    told = [{**job, "created": minute(job["created_at"]), "prompt": job["parameters"].get("prompt")} for job in found]
+    print_table(COLUMNS, ([job[name] for name in COLUMNS] for job in told), stretch={"track_id", "prompt"})
 
 
 @jobs.command()
@@ -73,7 +69,10 @@ def cancel(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
 @uses_api
 def retry(api: Api, *, uids: tuple[int, ...], as_json: bool) -> None:
-    """Queue the jobs UIDS once more, which failed, were cancelled or expired."""
+    """Queue the jobs UIDS once more.
+
+    They have failed, were cancelled or have expired.
+    """
     each(api, "/v1/jobs", uids, "retry", as_json=as_json)
 
 

@@ -2,28 +2,29 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from redis import Redis
 from redis.exceptions import RedisError
-from rich.console import Console
-from rich.table import Table
 
 from shared.accounts import Accounts, Credentials
 from shared.api_keys import USUAL_SCOPES, ApiKeys, KeyInfo, Scope, read_scopes, write_scopes
 from shared.cli.access import data_dir_option
 from shared.cli.direct import direct_settings
 from shared.cli.moments import Moment, date_text
+from shared.cli.tables import print_table
 from shared.errors import BacklogUnavailable, OutboundRefused
 from shared.plans import Plans
 from shared.redis_client import connect
 from shared.safe_http import check_url
 from shared.settings import Settings
+
+_COLUMNS: Final = ("key", "made", "last used", "expires", "account", "name", "scopes")
 
 
 @click.group()
@@ -95,17 +96,22 @@ def ls(*, account: str | None, as_json: bool, data_dir: Path | None) -> None:
     if as_json:
         click.echo(json.dumps([asdict(key) for key in found], indent=2))
     else:
-        Console().print(_table(found))
+        print_table(_COLUMNS, map(_told, found), stretch={"account", "name", "scopes"})
 
 
 @keys.command()
 @click.argument("prefix")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
-def revoke(*, prefix: str, data_dir: Path | None) -> None:
-    """Revoke the key that begins with PREFIX, and its client's sessions with it. It works no more from then on."""
+def revoke(*, prefix: str, as_json: bool, data_dir: Path | None) -> None:
+    """Revoke the key that begins with PREFIX, and its sessions.
+
+    It works no more from then on.
+    """
     with _redis(direct_settings(data_dir)) as redis:
         gone = ApiKeys(redis).revoke(prefix)
-    click.echo(f"revoked {gone.prefix} of {gone.account_name}")
+    text = f"revoked {gone.prefix} of {gone.account_name}"
+    click.echo(json.dumps(asdict(gone), indent=2) if as_json else text)
 
 
 @contextmanager
@@ -113,8 +119,8 @@ def _redis(settings: Settings) -> Iterator[Redis]:
     try:
         with connect(settings) as redis:
             yield redis
-    except (RedisError, BacklogUnavailable) as error:
-        raise click.ClickException(f"Redis cannot be used: {error}") from error
+    except RedisError as error:
+        raise BacklogUnavailable from error
 
 
 def _check_callback(url: str, settings: Settings) -> None:
@@ -125,21 +131,13 @@ def _check_callback(url: str, settings: Settings) -> None:
         raise click.ClickException(f"{url}: {error.message}") from error
 
 
-def _table(found: Iterable[KeyInfo]) -> Table:
-    table = Table("key", "account", "name", "scopes", "made", "last used", "expires", box=None)
-    now_ms = time.time_ns() // 1_000_000
-    for key in found:
-        over = key.expires_ms is not None and key.expires_ms <= now_ms
-        table.add_row(
-            f"{key.prefix}…",
-            key.account_name,
-            key.name,
-            write_scopes(key.scopes),
-            date_text(key.created_ms, none=""),
-            date_text(key.used_ms, none="never"),
-            date_text(key.expires_ms, none="never") + (" (over)" if over else ""),
-        )
-    return table
+def _told(key: KeyInfo) -> tuple[str, ...]:
+    """Return a key as a row; in UTC."""
+    over = key.expires_ms is not None and key.expires_ms <= time.time_ns() // 1_000_000
+    used, made = date_text(key.used_ms, none="never"), date_text(key.created_ms, none="")
+    expires = date_text(key.expires_ms, none="never")[: len("2026-01-31")] + (" (over)" if over else "")
+    days = (made[: len("2026-01-31")], used.removesuffix(" UTC"), expires)
+    return (f"{key.prefix}…", *days, key.account_name, key.name, write_scopes(key.scopes))
 
 
 def _as_text(made: Credentials) -> str:

@@ -25,7 +25,7 @@ models.add_command(rm)
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @uses_api
 def list_models(api: Api, *, as_json: bool) -> None:
-    """List the models of the running service, and the LoRAs, VAEs and others that they can wear."""
+    """List models, and the LoRAs, VAEs and others for them."""
     found = [{"kind": "model", **model} for model in api.models()] + api.assets()
     if as_json:
         click.echo(json.dumps(found, indent=2))

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from shared.backlog import Gate
 from shared.cli.access import data_dir_option
 from shared.cli.direct import backlog_of, operations_of
+from shared.cli.each import for_each
 from shared.cli.moments import date_text
+from shared.cli.tables import print_table
 from shared.cli.top import top
-from shared.errors import DarkroomError, JobNotFound
+from shared.errors import JobNotFound
 
 
 @click.group()
 def queue() -> None:
-    """Look at the queue; pause, drain and resume its pools; run jobs again that were set apart.
+    """Look at the queue; pause, drain and resume its pools.
 
     These commands speak to Redis itself: by REDIS_URL, else by the data directory of a running stack.
     """
@@ -30,18 +30,17 @@ def queue() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the lanes as JSON.")
 @data_dir_option
 def ls(*, as_json: bool, data_dir: Path | None) -> None:
-    """List the lanes: for each pool and model what waits, what runs, and who works."""
+    """List what waits and what runs, for each pool and model."""
     operations = operations_of(data_dir)
     lanes, pools = operations.lanes(), operations.shut_pools()
     if as_json:
         found = {"lanes": [asdict(lane) for lane in lanes], "pools": pools}
         click.echo(json.dumps(found, indent=2))
         return
-    table = _table("pool", "model", "state", "waiting", "running", "workers", "idle")
-    for lane in lanes:
-        numbers = (lane.waiting, lane.running, lane.workers, lane.idle)
-        table.add_row(lane.pool, lane.model, lane.gate.value, *map(str, numbers))
-    Console().print(table)
+    rows = (
+        (lane.pool, lane.model, lane.gate.value, lane.waiting, lane.running, lane.workers, lane.idle) for lane in lanes
+    )
+    print_table(("pool", "model", "state", "waiting", "running", "workers", "idle"), rows, stretch={"pool", "model"})
     for pool, gate in pools.items():
         click.echo(f"The whole pool {pool} is {gate.value}.")
 
@@ -49,13 +48,15 @@ def ls(*, as_json: bool, data_dir: Path | None) -> None:
 def _command(name: str, gate: Gate, says: str, explanation: str) -> Callable[..., Any]:
     @queue.command(name, help=explanation)
     @click.argument("lane", metavar="POOL[/MODEL]")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @data_dir_option
-    def change(lane: str, *, data_dir: Path | None) -> None:
+    def change(lane: str, *, as_json: bool, data_dir: Path | None) -> None:
         pool, _, model = lane.partition("/")
         if not pool:
             raise click.BadParameter("names no pool", param_hint="POOL[/MODEL]")
         operations_of(data_dir).set_gate(pool, gate, model=model)
-        click.echo(f"{lane} {says}.")
+        told = {"pool": pool, "model": model or None, "state": gate.value}
+        click.echo(json.dumps(told, indent=2) if as_json else f"{lane} {says}.")
 
     return change
 
@@ -70,41 +71,33 @@ resume = _command("resume", Gate.OPEN, "is open", "Open it again, and wake worke
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
 @data_dir_option
 def quarantine(*, limit: int, as_json: bool, data_dir: Path | None) -> None:
-    """List jobs that were lost with their worker three times, and so have failed."""
+    """List the jobs that failed as three workers were lost with them."""
     found = operations_of(data_dir).set_apart(limit)
     if as_json:
         click.echo(json.dumps([asdict(job) for job in found], indent=2))
         return
-    table = _table("uid", "account", "lane", "last worker", "set apart")
-    for job in found:
-        table.add_row(str(job.uid), job.account, job.lane, job.worker or "", date_text(job.at_ms, none=""))
-    Console().print(table)
+    rows = ((job.uid, job.account, date_text(job.at_ms, none=""), job.worker, job.lane) for job in found)
+    print_table(("uid", "account", "set apart", "last worker", "lane"), rows, stretch={"last worker", "lane"})
 
 
 @queue.command()
 @click.argument("uids", type=int, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
 @data_dir_option
-def retry(*, uids: tuple[int, ...], data_dir: Path | None) -> None:
-    """Queue the jobs UIDS once more, whosever they are; each has three lives again."""
-    refused = False
+def retry(*, uids: tuple[int, ...], as_json: bool, data_dir: Path | None) -> None:
+    """Queue the jobs UIDS once more, whosever they are.
+
+    Each has three lives again.
+    """
     backlog = backlog_of(data_dir)
-    for uid in dict.fromkeys(uids):
-        try:
-            job = backlog.records([uid]).get(uid)
-            if job is None:
-                raise JobNotFound
-            status = backlog.retry(uid, account=job.account).status
-        except DarkroomError as error:
-            refused = True
-            click.echo(f"{uid}: {error.message}", err=True)
-        else:
-            click.echo(f"{uid}: {status}")
-    if refused:
-        raise click.exceptions.Exit(1)
 
+    def once_more(uid: int) -> dict[str, Any]:
+        job = backlog.records([uid]).get(uid)
+        if job is None:
+            raise JobNotFound
+        return {"uid": uid, "status": str(backlog.retry(uid, account=job.account).status)}
 
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for_each(uids, once_more, says=lambda job: str(job["status"]), as_json=as_json)
 
 
 queue.add_command(top)

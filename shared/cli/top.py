@@ -44,7 +44,7 @@ class Picture:
 @click.option("--json", "as_json", is_flag=True, help="Look once, and print JSON.")
 @data_dir_option
 def top(*, every_s: float, once: bool, as_json: bool, data_dir: Path | None) -> None:
-    """Watch workers, what they hold, and the busiest accounts, until Ctrl-C."""
+    """Watch the workers and the busiest accounts, until Ctrl-C."""
     operations = operations_of(data_dir)
     console = Console()
     if as_json:

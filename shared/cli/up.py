@@ -24,9 +24,10 @@ _PROMPT = '{"prompt": "a large red circle on a blue background"}'
 @click.option("--flower-port", type=_PORT, help="Flower's port.  [default: FLOWER_PORT, else 5555]")
 @data_dir_option
 def up(*, port: int | None, flower_port: int | None, data_dir: Path | None) -> None:
-    """Run everything on this machine: Valkey (unless REDIS_URL is set), API, worker, courier, Flower.
+    """Run everything on this machine, until Ctrl-C.
 
-    Ctrl-C stops it. What is queued then is queued still at the next start.
+    Valkey (unless REDIS_URL is set), API, worker, courier, Flower. What is queued when it stops is queued still at the
+    next start.
     """
     started = time.monotonic()
     settings = _settings(port=port, flower_port=flower_port, data_dir=data_dir)

@@ -2,18 +2,19 @@
 
 import json
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from shared.batch import BATCH_EVENTS
 from shared.cli.access import data_dir_option, uses_api
 from shared.cli.api import Api
 from shared.cli.direct import direct_settings
+from shared.cli.each import for_each
+from shared.cli.tables import minute
 from shared.errors import OutboundRefused
 from shared.outbox import signed_headers
 from shared.redis_client import connect
@@ -23,28 +24,33 @@ from shared.webhook_secrets import WebhookSecrets, new_secret
 
 #: What a receiver of `webhooks test` may take.
 TEST_S: Final = 15.0
-DEAD_COLUMNS: Final = ("uid", "event", "attempts", "settled_at", "status", "error")
-CALL_COLUMNS: Final = ("at", "uid", "event", "attempt", "outcome", "status", "seconds", "url", "excerpt")
+_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def webhooks() -> None:
-    """Try a receiver, see how deliveries went, send them again, change the secret."""
+    """Try a receiver, see how calls went, send them again."""
 
 
 @webhooks.command()
 @click.argument("url")
 @click.option("--account", help="Sign with the secrets of this account (by REDIS_URL or the running stack).")
 @click.option("--secret", help="Sign with this one. Neither: with a fresh one, which is shown.")
+@_JSON
 @data_dir_option
-def test(url: str, *, account: str | None, secret: str | None, data_dir: Path | None) -> None:
-    """Send a sample to URL, signed as a job's webhook is; exit status 1 unless it answers 2xx."""
+def test(url: str, *, account: str | None, secret: str | None, as_json: bool, data_dir: Path | None) -> None:
+    """Send a sample to URL, signed as a job's webhook is.
+
+    Exit status 1 unless it answers 2xx.
+    """
     settings = direct_settings(data_dir) if account else Settings.from_env()
     signing = WebhookSecrets(connect(settings)).live(account) if account else [secret or new_secret()]
     if not account and not secret:
-        click.echo(f"signed with {signing[0]}")
+        click.echo(f"signed with {signing[0]}", err=as_json)
     answer = _send_sample(url, signing, settings)
-    click.echo(f"{answer.status} after {answer.seconds:.3f} s: {answer.body_excerpt[:200]}")
+    told = {"url": url, "status": answer.status, "seconds": answer.seconds, "excerpt": answer.body_excerpt}
+    text = f"{answer.status} after {answer.seconds:.3f} s: {answer.body_excerpt[:200]}"
+    click.echo(json.dumps(told, indent=2) if as_json else text)
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise click.ClickException("only an answer of 2xx counts as delivered")
 
@@ -56,56 +62,62 @@ def test(url: str, *, account: str | None, secret: str | None, data_dir: Path | 
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @uses_api
 def ls(api: Api, *, uid: int | None, of_batch: bool, dead: bool, as_json: bool) -> None:
-    """List the latest calls: about the job UID, else for the account."""
+    """List the latest calls: about the job UID, else all."""
     if dead:
         found = api.get("/v1/webhooks/dead", limit=200)
-        columns: tuple[str, ...] = DEAD_COLUMNS
     else:
         path = f"{_path(uid, of_batch=of_batch)}/deliveries" if uid else "/v1/webhooks/deliveries"
         found = api.get(path, limit=None if uid else 200)
-        columns = CALL_COLUMNS
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in found["data"]:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
-    Console().print(table)
+        click.echo(_as_dead(row) if dead else _as_call(row))
 
 
 @webhooks.command()
 @click.argument("uids", type=int, nargs=-1)
 @click.option("--batch", "of_batch", is_flag=True, help="UIDS are the numbers of batches.")
 @click.option("--dead", is_flag=True, help="All that were given up, up to 200 at a time.")
+@_JSON
 @uses_api
-def redeliver(api: Api, *, uids: tuple[int, ...], of_batch: bool, dead: bool) -> None:
+def redeliver(api: Api, *, uids: tuple[int, ...], of_batch: bool, dead: bool, as_json: bool) -> None:
     """Send the closing webhooks of the jobs UIDS once more."""
     if not uids and not dead:
         raise click.UsageError("name jobs, or --dead")
-    found = [(uid, of_batch) for uid in uids]
+    of_batches = dict.fromkeys(uids, of_batch)
     if dead:
         rows = api.get("/v1/webhooks/dead", limit=200)["data"]
-        found += [(row["uid"], row["event"].startswith(BATCH_EVENTS)) for row in rows]
-    for uid, is_batch in dict.fromkeys(found):
-        api.post(f"{_path(uid, of_batch=is_batch)}/redeliver")
-        click.echo(f"{uid} is sent again.")
+        of_batches |= {row["uid"]: row["event"].startswith(BATCH_EVENTS) for row in rows}
+
+    def send(uid: int) -> dict[str, Any]:
+        told = api.post(f"{_path(uid, of_batch=of_batches[uid])}/redeliver")
+        return {"uid": uid, "webhooks": told["webhooks"]}
+
+    for_each(of_batches, send, says=lambda _: "is sent again", as_json=as_json)
 
 
 @webhooks.command()
+@_JSON
 @uses_api
-def disabled(api: Api) -> None:
+def disabled(api: Api, *, as_json: bool) -> None:
     """List the endpoints that answered 410 and are called no more."""
-    for row in api.get("/v1/webhooks/disabled")["data"]:
-        click.echo(f"{row['since']}  {row['url']}")
+    found = api.get("/v1/webhooks/disabled")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for row in found["data"]:
+        click.echo(f"{minute(row['since'])}  {row['url']}")
 
 
 @webhooks.command()
-@click.argument("url")
+@click.argument("endpoint", metavar="ENDPOINT")
+@_JSON
 @uses_api
-def enable(api: Api, *, url: str) -> None:
-    """Call the endpoint URL again, which had answered 410."""
-    api.post("/v1/webhooks/enable", {"url": url})
-    click.echo(f"{url} is called again.")
+def enable(api: Api, *, endpoint: str, as_json: bool) -> None:
+    """Call the URL ENDPOINT again, which had answered 410."""
+    left = api.post("/v1/webhooks/enable", {"url": endpoint})
+    click.echo(json.dumps(left, indent=2) if as_json else f"{endpoint} is called again.")
 
 
 @webhooks.group()
@@ -118,24 +130,44 @@ def secret() -> None:
 
 @secret.command()
 @click.argument("account")
+@_JSON
 @data_dir_option
-def rotate(account: str, *, data_dir: Path | None) -> None:
-    """Make a new secret for ACCOUNT and show it; the one before stays good until it is retired."""
-    live = _secrets(data_dir).rotate(account)
-    click.echo(live[0])
+def rotate(account: str, *, as_json: bool, data_dir: Path | None) -> None:
+    """Make a new secret for ACCOUNT and show it.
+
+    The one before stays good until it is retired.
+    """
+    fresh = _secrets(data_dir).rotate(account)[0]
+    click.echo(json.dumps({"account": account, "secret": fresh}, indent=2) if as_json else fresh)
 
 
 @secret.command()
 @click.argument("account")
+@_JSON
 @data_dir_option
-def retire(account: str, *, data_dir: Path | None) -> None:
+def retire(account: str, *, as_json: bool, data_dir: Path | None) -> None:
     """Sign with the newest secret of ACCOUNT alone."""
     _secrets(data_dir).retire(account)
-    click.echo(f"The webhooks of {account} are signed with one secret.")
+    told = f"The webhooks of {account} are signed with one secret."
+    click.echo(json.dumps({"account": account}, indent=2) if as_json else told)
 
 
 def _path(uid: int, *, of_batch: bool) -> str:
     return f"/v1/{'batches' if of_batch else 'jobs'}/{uid}"
+
+
+def _as_call(row: Mapping[str, Any]) -> str:
+    """Return a call in two lines: when, about what, how it went; and where, with what was answered."""
+    how = f"{row['outcome']} {row['status'] or ''}".rstrip()
+    first = (
+        f"{minute(row['at'])}  {row['uid']}  {row['event']}  call {row['attempt']}: {how} after {row['seconds']:.1f} s"
+    )
+    return f"{first}\n    {row['url']}" + (f"  {' '.join(row['excerpt'].split())}" if row["excerpt"] else "")
+
+
+def _as_dead(row: Mapping[str, Any]) -> str:
+    why = row["error"] or f"answered {row['status']}"
+    return f"{minute(row['settled_at'])}  {row['uid']}  {row['event']}  {row['attempts']} calls\n    {why}"
 
 
 def _secrets(data_dir: Path | None) -> WebhookSecrets:

@@ -136,7 +136,7 @@ def test_the_command_lists_and_sends_again_what_it_told_of_a_batch(shop):
     assert "batch.completed" in shown
     assert "delivered" in shown
 
-    assert f"{number} is sent again." in shop.desk.run("webhooks", "redeliver", "--batch", str(number))
+    assert f"{number}: is sent again" in shop.desk.run("webhooks", "redeliver", "--batch", str(number))
     shop.deliver()
     assert len(shop.told()) == 2
 
@@ -162,8 +162,8 @@ def test_dead_letters_of_jobs_and_batches_are_sent_again_together(shop):
 
     told = shop.desk.run("webhooks", "redeliver", "--dead")
 
-    assert f"{number} is sent again." in told
-    assert f"{uid} is sent again." in told
+    assert f"{number}: is sent again" in told
+    assert f"{uid}: is sent again" in told
     shop.deliver()
     bodies = [json.loads(request.body) for request in shop.server.requests[before:]]
     assert {body.get("uid") or body["id"] for body in bodies} == {number, uid}

@@ -324,8 +324,9 @@ def test_keys_create_refuses_what_it_cannot_read(run, valkey_server, valkey, opt
 def test_keys_create_tells_that_redis_is_away(run):
     result = run("keys", "create", "alice", REDIS_URL="redis://127.0.0.1:9/0")
 
-    assert result.exit_code == 1
-    assert "Redis cannot be used" in result.stderr
+    assert result.exit_code == 3
+    assert "Redis cannot be reached" in result.stderr
+    assert "127.0.0.1:9" in result.stderr
 
 
 def test_a_wrong_setting_is_named(run):

@@ -147,7 +147,7 @@ def test_plans_are_listed(desk, tmp_path):
 
 
 def test_without_redis_it_says_so(desk):
-    output = desk.run("accounts", "ls", exit_code=1, REDIS_URL="redis://127.0.0.1:1/0")
+    output = desk.run("accounts", "ls", exit_code=3, REDIS_URL="redis://127.0.0.1:1/0")
 
     assert "cannot be reached" in output
 
