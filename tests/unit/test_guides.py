@@ -24,10 +24,21 @@ from tests.unit.test_cli_operators import desk  # noqa: F401 - a fixture
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GUIDES = {name: (DOCS / f"{name}.md").read_text() for name in ("operators-guide", "troubleshooting", "webhooks")}
 #: Why a block is not executed.
-REASONS = {"docker", "kubectl", "changes the host", "needs the host that the block above makes"}
+REASONS = {
+    *("docker", "kubectl", "changes the host", "needs the host that the block above makes"),
+    *("starts the whole service", "waits for a worker"),  # tests/acceptance and tests/dialects do
+    *("is for a shell's own file", "reads logs of your own", "names a picture and a model of your own"),
+}
+PAGES = {
+    str(path.relative_to(DOCS.parent)): path.read_text() for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+}
+#: Blocks with a name are run by tests/acceptance/test_readme.py, by this file, and by test_manifests.py;
+#: those of docs/cli.md by test_cli_page.py.
+RUN_ELSEWHERE = {"docs/cli.md"}
 COMMANDS = [
     pytest.param(block, id=f"{name}: {text[: match.start()].rpartition('## ')[2].splitlines()[0]}")
-    for name, text in GUIDES.items()
+    for name, text in PAGES.items()
+    if name not in RUN_ELSEWHERE
     for match in re.finditer(r"<!-- tested -->\n```sh\n(.*?)```", text, re.DOTALL)
     for block in match.groups()
 ]
@@ -49,14 +60,26 @@ def test_every_block_of_code_is_executed_or_says_why_not(guide):
             assert re.fullmatch(r"<!-- tested(: [a-z]+)? -->", before), before
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_every_page_is_executed_or_says_why_not(page):
+    blocks = re.findall(r"(?:^|\n)([^\n]*)\n```([a-z]*)\n(.*?)```", PAGES[page], re.DOTALL)
+    for before, language, text in blocks:
+        if language not in {"sh", "bash", "console"} and not re.match(r"(\$ |darkroom |curl |make )", text):
+            continue
+        why = re.fullmatch(r"<!-- not executed: (.*) -->", before)
+        assert why[1] in REASONS if why else re.fullmatch(r"<!-- tested(: [a-z]+)? -->", before), f"{page}: {text}"
+
+
 @pytest.mark.parametrize("commands", COMMANDS)
 def test_commands_work(desk, commands):  # noqa: F811
-    uid = str(desk.bench.submit())
+    uid, prefix = str(desk.bench.submit()), ""
 
     for line in commands.splitlines():
         program, *words = shlex.split(line, comments=True)
         assert program == "darkroom"
-        desk.run(*({"UID": uid}.get(word, word) for word in words), DEVICE="cpu")
+        told = desk.run(*({"UID": uid, "PREFIX": prefix}.get(word, word) for word in words), DEVICE="cpu")
+        found = re.search(r"dr_\S{7}", told)
+        prefix = found[0] if found else prefix
 
 
 def test_a_backup_is_restored(tmp_path):
