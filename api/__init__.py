@@ -5,6 +5,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from api import batches, dialects, docs, faults, metrics, provider_pages, services, spec, web
 from api.account import account
+from api.forms import Request
 from api.health import health
 from api.keys import keys
 from api.media import media
@@ -16,6 +17,7 @@ from shared.settings import Settings
 def create_app(settings: Settings, *, parts: services.Services | None = None) -> Flask:
     """Return the WSGI app. Nothing is connected to before it is used; tests pass `parts` of their own."""
     app = Flask(__name__, static_folder=None)  # there are no files to serve
+    app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Forms may hold pictures as text, and JSON may call itself a form: the bound above is the only one.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes

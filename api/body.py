@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import flask
 import marshmallow
@@ -10,11 +10,9 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import UnsupportedMediaType
 
 from api.fields import ImageSource, faults
+from api.forms import MULTIPART
 from shared.errors import MalformedBody
 from shared.inputs import Inline
-
-#: How files come.
-FORM: Final = "multipart/form-data"
 
 
 class StrictParser(FlaskParser):
@@ -28,7 +26,7 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: flask.Request, schema: marshmallow.Schema) -> Any:
         """Return the body's JSON object, or what a form says of the schema's fields."""
-        return read_form(req, schema) if req.mimetype == FORM else read_object(req)
+        return read_form(req, schema) if req.mimetype == MULTIPART else read_object(req)
 
     def handle_error(
         self,

@@ -27,10 +27,10 @@ SECURITY_HEADERS: Final = {
 #: Sent in addition where callers reach us over TLS: for a year they use nothing else.
 TRANSPORT_SECURITY: Final = {"Strict-Transport-Security": "max-age=31536000"}
 CORS_METHODS: Final = "GET, HEAD, POST, DELETE, OPTIONS"
-#: The last six are read, or sent by their clients, with the providers' APIs.
+#: What is read; the last three with the providers' APIs.
 CORS_REQUEST_HEADERS: Final = (
-    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
-    "Authentication, X-OctoAI-Async, Organization, Stability-Client-ID, Stability-Client-Version, Accept"
+    *("Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-None-Match", "Last-Event-ID"),
+    *("Authentication", "X-OctoAI-Async", "Organization"),
 )
 CORS_ANSWER_HEADERS: Final = (
     "Location, Retry-After, ETag, Content-Disposition, Idempotency-Replayed, WWW-Authenticate, Darkroom-Ignored, "
@@ -39,6 +39,7 @@ CORS_ANSWER_HEADERS: Final = (
 )
 #: How long browsers remember a preflight's answer.
 CORS_MAX_AGE_S: Final = 600
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 ANY_ORIGIN: Final = "*"
 _SLASHES: Final = re.compile("//+")
 
@@ -105,6 +106,17 @@ def _allow_origin(response: Response, origins: tuple[str, ...]) -> Response:
     response.headers["Access-Control-Expose-Headers"] = CORS_ANSWER_HEADERS
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
-        response.headers["Access-Control-Allow-Headers"] = CORS_REQUEST_HEADERS
+        response.headers["Access-Control-Allow-Headers"] = ", ".join(_welcome_headers())
+        response.vary.add("Access-Control-Request-Headers")
         response.headers["Access-Control-Max-Age"] = str(CORS_MAX_AGE_S)
     return response
+
+
+def _welcome_headers() -> list[str]:
+    """Return what is read, and what else the browser asks for: clients introduce themselves by headers of their own.
+
+    Nothing is opened by that: an origin that is welcome may send what any program may.
+    """
+    known = {name.lower() for name in CORS_REQUEST_HEADERS}
+    asked = (name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(","))
+    return [*CORS_REQUEST_HEADERS, *(n for n in asked if _HEADER_NAME.fullmatch(n) and n.lower() not in known)]

@@ -96,7 +96,7 @@ def failure(message: str) -> Reply:
 
 def key(call: Call) -> str:
     """Return the key: of the two header names in the documentation, `Authorization` wins."""
-    return call.bearer() or call.headers.get("authentication", "").removeprefix("Bearer ").strip()
+    return call.bearer() or call.bearer("authentication")
 
 
 def _common(reader: Reader) -> dict[str, Any]:

@@ -49,10 +49,11 @@ class Call:
             raise MalformedBody("the body must be a JSON object")
         return found
 
-    def bearer(self) -> str:
-        """Return the Authorization header's value without a leading `Bearer`; empty where there is none."""
-        scheme, _, rest = self.headers.get("authorization", "").strip().partition(" ")
-        return rest.strip() if scheme.lower() == "bearer" else self.headers.get("authorization", "").strip()
+    def bearer(self, header: str = "authorization") -> str:
+        """Return the header's value without a leading `Bearer`, in whatever case; empty where there is none."""
+        value = self.headers.get(header, "").strip()
+        scheme, _, rest = value.partition(" ")
+        return rest.strip() if scheme.lower() == "bearer" else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,9 +43,12 @@ from shared.order import Order
 from shared.spec import JobSpec
 
 NAME: Final = "modelslab"
-ENTERPRISE: Final = ("/api/v1/enterprise", "/api/v1/enterprise/images")
-COMMUNITY: Final = ("/api/v6/images", "/api/v3", "/api/v3/dreambooth", "/api/v4/dreambooth")
-#: Text to image at the path itself.
+ENTERPRISE: Final = ("/api/v1/enterprise", "/api/v1/enterprise/images", "/api/v1/enterprise/realtime")
+COMMUNITY: Final = (
+    *("/api/v6/images", "/api/v6/realtime", "/api/v5"),
+    *("/api/v3", "/api/v3/dreambooth", "/api/v4/dreambooth"),
+)
+#: Text to image at the path itself, and a list of models beside it.
 BARE: Final = ("/api/v3/dreambooth", "/api/v4/dreambooth")
 
 INVALID_KEY: Final = "Invalid API key"
@@ -169,7 +172,8 @@ def _routes(prefix: str) -> tuple[Submit | Fetch | Answer, ...]:
         for path in (f"{prefix}/fetch", f"{prefix}/fetch/<id>")
     ]
     bare = [_submit(prefix, Kind.TEXT, prefix)] if prefix in BARE else []
-    return (*submits, *bare, *fetches, *(server.routes(prefix) if prefix in ENTERPRISE else ()))
+    lists = [server.model_list(prefix)] if prefix in BARE else []
+    return (*submits, *bare, *fetches, *lists, *(server.routes(prefix) if prefix in ENTERPRISE else ()))
 
 
 _SUMMARIES: Final = {

@@ -4,6 +4,7 @@ The provider's customers have a server each and may restart it. Here many accoun
 are refused and say why; what concerns the caller's own jobs is done.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from shared.accounts import Account
@@ -109,14 +110,14 @@ _CHANGING: Final = (upload_image, clear_queue)
 
 def routes(prefix: str) -> tuple[Answer, ...]:
     """Return the calls under a path."""
-    return tuple(
-        Answer(
-            path=f"{prefix}/{name}",
-            answer=answer,
-            methods=("POST",),
-            scope=Scope.SUBMIT if answer in _CHANGING else Scope.READ,
-            summary=summary,
-            page=small(name),
-        )
-        for name, answer, summary in _CALLS
-    )
+    return tuple(_route(f"{prefix}/{name}", name, answer, summary) for name, answer, summary in _CALLS)
+
+
+def model_list(prefix: str) -> Answer:
+    """Return the call that older clients list the models by."""
+    return _route(f"{prefix}/model_list", "get_all_models", get_all_models, "List the models.")
+
+
+def _route(path: str, name: str, answer: Callable[[Call, Desk], Reply], summary: str) -> Answer:
+    scope = Scope.SUBMIT if answer in _CHANGING else Scope.READ
+    return Answer(path=path, answer=answer, methods=("POST",), scope=scope, summary=summary, page=small(name))

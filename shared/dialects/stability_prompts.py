@@ -1,7 +1,8 @@
 """Stability's `text_prompts`: several texts with weights, of which the negative ones say what to avoid.
 
 One JobSpec has one prompt and one negative prompt: the texts are joined by commas. Weights other than 1 are written in
-A1111's syntax, with what would be syntax in the texts escaped; without such weights brackets are plain text.
+A1111's syntax, with what would be syntax in the texts escaped; without such weights brackets are plain text. Beside
+others an empty text says nothing: clients send a negative prompt whether or not there is one.
 """
 
 import re
@@ -28,8 +29,8 @@ def with_list(form: Mapping[str, str]) -> dict[str, Any]:
             prompts.setdefault(int(item[1]), {})[item[2]] = value
         else:
             fields[name] = value
-    if prompts:
-        fields[FIELD] = [prompts[index] for index in sorted(prompts)]
+    if prompts:  # of an empty text the form's reader has left nothing but the weight
+        fields[FIELD] = [{"text": "", **prompts[index]} for index in sorted(prompts)]
     return fields
 
 
@@ -40,7 +41,9 @@ def parse_prompts(reader: Reader) -> dict[str, str]:
         raise MissingField(FIELD, "is required")
     if not isinstance(given, list) or not 1 <= len(given) <= MAX_PROMPTS:
         raise InvalidField(FIELD, f"must be a list of 1 to {MAX_PROMPTS} objects")
-    prompts = [_prompt(entry, f"{FIELD}[{index}]") for index, entry in enumerate(given)]
+    entries = {f"{FIELD}[{index}]": entry for index, entry in enumerate(given)}
+    written = {name: entry for name, entry in entries.items() if not _is_empty(entry)}
+    prompts = [_prompt(entry, name) for name, entry in (written or entries).items()]
     if not any(weight > 0 for _, weight in prompts):
         raise InvalidField(FIELD, "must have a text of positive weight")
     plain = all(abs(weight) in {0, 1} for _, weight in prompts)
@@ -49,6 +52,11 @@ def parse_prompts(reader: Reader) -> dict[str, str]:
         "negative_prompt": _joined([(text, -weight) for text, weight in prompts if weight < 0], plain=plain),
         "prompt_weighting": "none" if plain else "a1111",
     }
+
+
+def _is_empty(entry: Any) -> bool:
+    text = entry.get("text") if isinstance(entry, dict) else None
+    return isinstance(text, str) and not text.strip()
 
 
 def _prompt(entry: Any, name: str) -> tuple[str, float]:

@@ -87,6 +87,26 @@ def test_every_path_draws_and_is_asked_again(bench, prefix):
 @pytest.mark.parametrize("path", ["/api/v3/dreambooth", "/api/v4/dreambooth"])
 def test_dreambooth_is_text_to_image(bench, path):
     assert send(bench, path, **SMALL).json["status"] == "success"
+    assert [model["model_id"] for model in send(bench, f"{path}/model_list").json] == ["demo"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/v6/realtime/text2img", "/api/v6/realtime/img2img", "/api/v6/realtime/inpaint"),
+        *("/api/v1/enterprise/realtime/text2img", "/api/v5/text2img"),
+    ],
+)
+def test_what_programs_in_the_wild_send_where(bench, worker, path):
+    """`realtime` is where most programs draw; they send booleans, and fields of other calls."""
+    images = {"init_image": INLINE, "mask_image": INLINE}
+    flags = {"safety_checker": False, "base64": False, "temp": False, "instant_response": False}
+
+    answer = send(bench, path, **{**SMALL, **images, **flags, "samples": 1, "seed": None, "webhook": None})
+
+    assert (answer.status_code, answer.json["status"]) == (200, "success"), answer.text
+    assert answer.headers["Darkroom-Ignored"] == "instant_response"
+    assert (worker.specs[0].task == "text_to_image") == path.endswith("text2img")
 
 
 def test_the_documented_answer_key_by_key(bench, worker):

@@ -17,8 +17,14 @@ from tests.dialects import rig
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is written for pydantic 1
     from modelslab_py.core.apis.community import Community
+    from modelslab_py.core.apis.realtime import Realtime
     from modelslab_py.core.client import Client
     from modelslab_py.schemas.community import ControlNet, Image2Image, Inpainting, Text2Image
+    from modelslab_py.schemas.realtime import (
+        RealtimeImage2ImageSchema,
+        RealtimeInpaintingSchema,
+        RealtimeText2ImageSchema,
+    )
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 GOLDEN = Path(__file__).parent / "golden" / "modelslab"
@@ -49,10 +55,10 @@ def serving(receiver, *colours):
     return f"{receiver.url}/a.png"
 
 
-def community(bench, url, *, enterprise=True, key=None):
+def community(bench, url, *, enterprise=True, key=None, kind=Community):
     client = Client(api_key=key or bench.credentials.key, fetch_retry=100, fetch_timeout=0.05)
     client.base_url = f"{url}/api/"
-    return Community(client=client, enterprise=enterprise)
+    return kind(client=client, enterprise=enterprise)
 
 
 def picture(link):
@@ -88,6 +94,23 @@ def test_image_to_image_with_a_url(bench, worker, url, receiver, enterprise):
     assert picture(answer["meta"]["init_image"]).getpixel((0, 0)) == (0, 0, 255)
     assert [request.path for request in receiver.requests] == ["/a.png"]
     assert (worker.specs[0].task, worker.specs[0].strength) == ("image_to_image", 0.7)
+
+
+@pytest.mark.parametrize("enterprise", [True, False])
+def test_its_realtime_calls(bench, worker, url, receiver, enterprise):
+    api = community(bench, url, enterprise=enterprise, kind=Realtime)
+    image = {"init_image": serving(receiver, "blue", "blue"), "strength": 0.7, **SIZE}
+    white = base64.b64encode(png("white")).decode()
+
+    answers = [
+        api.text_to_image(RealtimeText2ImageSchema(prompt="a red circle", seed=7, **SIZE)),
+        api.image_to_image(RealtimeImage2ImageSchema(prompt="a red circle", **image)),
+        api.inpainting(RealtimeInpaintingSchema(prompt="a red circle", mask_image=white, base64=False, **image)),
+    ]
+
+    assert [answer["status"] for answer in answers] == ["success"] * 3
+    assert [spec.task for spec in worker.specs] == ["text_to_image", "image_to_image", "inpaint"]
+    assert api.fetch(str(answers[0]["id"]))["output"][0].startswith(url)
 
 
 def test_inpainting_with_urls_and_base64(bench, worker, url, receiver):

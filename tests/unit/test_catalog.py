@@ -48,7 +48,13 @@ def full(tmp_path):
     return catalog(tmp_path, OWN + WARDROBE)
 
 
-@pytest.mark.parametrize("name", ["demo", "default", "sd-v1-4.ckpt", "octoai:crystal-clear", "midjourney-v4-painta"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("demo", "default", "sd-v1-4.ckpt", "octoai:crystal-clear", "midjourney-v4-painta"),
+        *("stable-diffusion-v1-5", "stable-diffusion-v1-6"),
+    ],
+)
 def test_the_shipped_names(tmp_path, name):
     assert catalog(tmp_path).resolve(name).name == "demo"
 
