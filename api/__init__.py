@@ -3,7 +3,7 @@
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from api import batches, dialects, docs, faults, metrics, provider_pages, services, spec, web
+from api import batches, dialects, docs, faults, metrics, provider_pages, services, spec, traces, web
 from api.account import account
 from api.forms import Request
 from api.health import health
@@ -27,6 +27,7 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     parts = parts or services.Services.from_settings(settings)
     services.install(parts, app.extensions)
     web.install(app, settings)
+    traces.install(app)
     parts.limits.install(app)
     metrics.install(app)
     faults.install(app)

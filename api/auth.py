@@ -6,6 +6,7 @@ import structlog
 from flask import g, request
 
 from api.services import services
+from shared import tracing
 from shared.accounts import Account
 from shared.api_keys import Scope
 from shared.errors import Unauthorized
@@ -38,8 +39,9 @@ def current_account() -> Account:
 
 
 def name_in_log(account: Account) -> None:
-    """Say of every further line that is logged in this request whose it is."""
+    """Say of every further line that is logged in this request, and of its span, whose it is."""
     structlog.contextvars.bind_contextvars(account=account.id)
+    tracing.tracer().annotate({"darkroom.account": account.id})
 
 
 def bearer_key(header: str) -> str:

@@ -8,6 +8,7 @@ from itertools import chain
 import structlog
 
 from api.own_images import bring_home
+from shared import tracing
 from shared.accounts import Account
 from shared.backlog import Backlog, Idempotency, Receipt, new_handle
 from shared.catalog import Catalog, check_abilities, fitted
@@ -29,6 +30,8 @@ from shared.plans import Plans
 from shared.safe_http import check_url, is_allowed, is_https
 from shared.spec import input_key, model_limits
 from shared.storage import Storage, StoredObject
+from shared.tracing import Kind, Span
+from shared.tracing.jobs import about_job
 
 log = structlog.get_logger(__name__)
 
@@ -71,13 +74,19 @@ class Intake:
         """
         idempotency = Idempotency(idempotency_key, _digest(order.submission)) if idempotency_key else None
         order = self.checked(order, account=account)
+        with tracing.tracer().span("submit", kind=Kind.PRODUCER) as span:
+            return self._submit(order, idempotency, account=account, span=span)
+
+    def _submit(self, order: Order, idempotency: Idempotency | None, *, account: Account, span: Span) -> Receipt:
+        """Accept a checked order; the job's further spans lie below this one."""
         handle = new_handle()
-        submission = self.stored(order, handle)
+        submission = replace(self.stored(order, handle), trace=span.traceparent)
+        pool = self._pool(submission, submission.spec.model, own=account.pool)
         try:
             receipt = self._backlog.submit(
                 submission,
                 account=account.id,
-                pool=self._pool(submission, submission.spec.model, own=account.pool),
+                pool=pool,
                 price=self.price(submission),
                 idempotency=idempotency,
                 handle=handle,
@@ -87,6 +96,8 @@ class Intake:
             raise
         if receipt.handle != handle:
             self.forget_inputs(order, handle)
+        span.set(about_job(submission, uid=receipt.uid, account=account.id, pool=pool))
+        span.set({"messaging.operation.name": "submit", "messaging.operation.type": "send"})
         told = {"dialect": submission.dialect, "model": submission.spec.model, "replayed": receipt.replayed}
         log.info("job.accepted", uid=receipt.uid, account=account.id, **told)
         return receipt

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from shared import logs
+from shared import logs, tracing
 from shared.settings import Settings
 
 _settings = Settings.from_env()
 logs.configure(_settings)
+tracing.require(_settings)
 # Where the processes put what they count, so that a scrape of any of them tells of all. prometheus_client reads the
 # variable when it is imported.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -54,9 +55,10 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """Let go of callers however the process leaves: their threads would keep it alive."""
+    """Let go of callers however the process leaves: their threads would keep it alive. Spans are sent first."""
     if worker.wsgi is not None:
         worker.wsgi.extensions["darkroom"].hub.close()
+    tracing.end()
 
 
 def on_exit(server: Any) -> None:

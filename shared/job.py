@@ -56,6 +56,8 @@ class Submission:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     #: Fields of the request that the dialect does not know.
     ignored: tuple[str, ...] = ()
+    #: Where it belongs in its trace, as W3C's `traceparent`; None where nothing is traced.
+    trace: str | None = None
     #: The oldest format whose readers can draw the job.
     format: int = 1
     #: What a later version has written and this one does not know: part of the record, name and JSON of each.
@@ -131,6 +133,7 @@ _SUBMISSION_DEFAULTS: Final = {
     "run_deadline_s": None,
     "options": (),
     "ignored": (),
+    "trace": None,
     "format": 1,
 }
 

@@ -92,6 +92,9 @@ class Settings:
     worker_metrics_port: int = 0
     courier_metrics_port: int = 0
 
+    otel_exporter_otlp_endpoint: str = ""
+    otel_service_name: str = ""
+
     log_level: str = "INFO"
     log_format: str = "console"
 
@@ -186,6 +189,8 @@ VARIABLES: dict[str, tuple[str, Kind]] = {
     "metrics_host": ("METRICS_HOST", TEXT),
     "worker_metrics_port": ("WORKER_METRICS_PORT", integer(0, 65535)),
     "courier_metrics_port": ("COURIER_METRICS_PORT", integer(0, 65535)),
+    "otel_exporter_otlp_endpoint": ("OTEL_EXPORTER_OTLP_ENDPOINT", url("http", "https")),
+    "otel_service_name": ("OTEL_SERVICE_NAME", TEXT),
     "log_level": ("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR")),
     "log_format": ("LOG_FORMAT", choice("console", "json")),
 }

@@ -11,6 +11,7 @@ from worker.heartbeat import Held
 from worker.pipelines import Shot
 from worker.pipelines.calls import token_length
 from worker.prepare import NO_INPUTS, Inputs
+from worker.stages import staged
 from worker.wording import worded
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def calls(model: Model, batch: Sequence[Work], *, size: int) -> Iterator[list[Pi
     by_length: dict[int, list[Picture]] = {}
     for work in batch:
         if work.live:
-            for picture in _pictures(work):
-                by_length.setdefault(token_length(model, picture.shot), []).append(picture)
+            with staged("prompt", work):  # whose length its encoding tells
+                for picture in _pictures(work):
+                    by_length.setdefault(token_length(model, picture.shot), []).append(picture)
     for pictures in by_length.values():
         for start in range(0, len(pictures), size):
             yield pictures[start : start + size]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import REGISTRY
 
+from shared import tracing
 from shared.backlog import Backlog
 from shared.celery_app import CeleryBell
 from shared.errors import ConfigurationError, DarkroomError
@@ -104,12 +105,14 @@ class Child:
         if "_runner" in self.__dict__:
             self._runner.delivery.drain(timeout_s)
             self._runner.delivery.close()
+        tracing.end()
 
     def _resume(self, uids: frozenset[int]) -> None:
         """Hold what is still ours of the jobs whose results lie on disk, and forget the others."""
         for kept in self._left:
             if kept.lease.uid in uids:
-                self._resumed.append((Held(kept.lease, step=kept.steps, steps=kept.steps), kept))
+                held = Held(kept.lease, step=kept.steps, steps=kept.steps, pool=self._settings.pool)
+                self._resumed.append((held, kept))
             else:
                 self._spool.drop(kept)
         self._heartbeat.hold(job for job, _ in self._resumed)
@@ -118,10 +121,11 @@ class Child:
 
     @cached_property
     def _runner(self) -> Runner:
-        # torch and diffusers take seconds to import, and only this process may have them.
+        # These take seconds to import, and only this process may have them: spans are sent by a thread.
         from worker.engine import Engine
         from worker.run import Runner
 
+        tracing.begin(self._settings, role="worker", instance=self._node)
         redis = connect(self._settings)
         backlog = self._backlog(redis)
         engine = Engine(self._settings, self._catalog)

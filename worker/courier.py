@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -11,9 +11,11 @@ from typing import Final, Self
 import structlog
 from urllib3.filepost import encode_multipart_formdata
 
+from shared import tracing
 from shared.accounts import Accounts
 from shared.backlog import Backlog, Batches
 from shared.backlog.scripts import OUTAGES
+from shared.batch import Batch
 from shared.celery_app import Bell
 from shared.dialects import WEBHOOKS, Callback, Links, batch_callbacks, callbacks
 from shared.errors import (
@@ -44,7 +46,9 @@ from shared.redis_client import connect, signing_secret
 from shared.safe_http import Answer, OutboundFailed, SafeHttp
 from shared.settings import Settings
 from shared.storage import open_storage
-from worker.receivers import Busy, Receivers
+from shared.tracing import Span
+from worker import traces
+from worker.receivers import Busy, Call, Receivers
 
 #: How long a receiver may take, from the lookup of its name to the end of its answer.
 DELIVERY_S: Final = 15.0
@@ -140,16 +144,18 @@ class Courier:
         """Make an entry's calls, as far as there are any."""
         if entry.is_batch:
             batch = self.batches.read(entry.uid, account=entry.account)
-            return self._make_all(batch_callbacks(batch, self.links, event=entry.event), entry, made, batch.handle)
+            return self._make_all(batch_callbacks(batch, self.links, event=entry.event), entry, made, batch)
         job = self.backlog.read(entry.uid, account=entry.account)
         if is_stale(entry, job):
             return Verdict(outcome=Outcome.DROPPED, error="The job has gone on since.")
         if job.submission.dialect not in WEBHOOKS:
             raise Busy(STRANGE_WAIT_S, "The wire format is a later version's, whose couriers speak it.")
         calls = callbacks(as_announced(job, entry.event), self.links, event=entry.event)
-        return self._make_all(calls, entry, made, job.handle)
+        return self._make_all(calls, entry, made, job)
 
-    def _make_all(self, calls: Sequence[Callback], entry: Entry, made: list[CallRecord], handle: str) -> Verdict:
+    def _make_all(
+        self, calls: Sequence[Callback], entry: Entry, made: list[CallRecord], subject: Job | Batch
+    ) -> Verdict:
         """Make the calls that no earlier attempt has made, in their order; the first that fails ends the attempt."""
         if not calls:
             return _given_up(entry, "No webhook is asked for.")
@@ -158,7 +164,7 @@ class Courier:
             url = calls[number].url
             if self.outbox.is_disabled(entry.account, url):
                 return _given_up(entry, "The endpoint has answered 410 and is disabled.")
-            verdict, record = self._call(calls[number], entry.message_id(handle, number), entry)
+            verdict, record = self._call(calls[number], entry.message_id(subject.handle, number), entry, subject)
             made.append(record)
             if verdict.status == HTTPStatus.GONE:  # how a receiver says "never again"
                 self.outbox.disable(entry.account, url)
@@ -168,23 +174,22 @@ class Courier:
                 return _failed(entry, error="Another attempt has begun.")
         return verdict
 
-    def _call(self, call: Callback, message_id: str, entry: Entry) -> tuple[Verdict, CallRecord]:
+    def _call(self, call: Callback, message_id: str, entry: Entry, subject: Job | Batch) -> tuple[Verdict, CallRecord]:
         """Make one call; `Busy` where there is no room for it now."""
         body, content_type = self._body(call)
-        with self.receivers.calling(entry.account, call.url) as place:
+        with (
+            self.receivers.calling(entry.account, call.url) as place,
+            traces.calling(entry, subject, call.url) as span,
+        ):
             started = time.monotonic()
-            excerpt = ""
-            try:
-                answer = self._post(call.url, body, content_type, message_id, account=entry.account)
-            except (OutboundRefused, OutboundFailed) as error:
-                # A refusal is tried again as well: names move, and operators extend OUTBOUND_ALLOW.
-                if isinstance(error, OutboundRefused):
-                    place.answered()
-                verdict = _failed(entry, error=error.message)
-            else:
-                if answer.status not in NOBODY_THERE:
-                    place.answered()
-                verdict, excerpt = _judge(entry, answer), answer.body_excerpt
+            webhook_secrets = self.accounts.get(entry.account).webhook_secrets
+            headers = {
+                "Content-Type": content_type,
+                "User-Agent": USER_AGENT,
+                **signed_headers(message_id, body, webhook_secrets=webhook_secrets),
+                **tracing.headers(span),
+            }
+            verdict, excerpt = self._post(call.url, body, headers, entry=entry, place=place, span=span)
             seconds = round(time.monotonic() - started, 3)
             WEBHOOK_SECONDS.observe(seconds)
         record = CallRecord(
@@ -198,14 +203,25 @@ class Courier:
         )
         return verdict, record
 
-    def _post(self, url: str, body: bytes, content_type: str, message_id: str, *, account: str) -> Answer:
-        webhook_secrets = self.accounts.get(account).webhook_secrets
-        headers = {
-            "Content-Type": content_type,
-            "User-Agent": USER_AGENT,
-            **signed_headers(message_id, body, webhook_secrets=webhook_secrets),
-        }
-        return self.http.post(url, body, headers, timeout_s=DELIVERY_S)
+    def _post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, entry: Entry, place: Call, span: Span
+    ) -> tuple[Verdict, str]:
+        """Send a call; return what follows from its answer, or from there being none, and how the answer begins."""
+        try:
+            answer = self.http.post(url, body, headers, timeout_s=DELIVERY_S)
+        except (OutboundRefused, OutboundFailed) as error:
+            # A refusal is tried again as well: names move, and operators extend OUTBOUND_ALLOW.
+            if isinstance(error, OutboundRefused):
+                place.answered()
+            span.fail(error.code)
+            return _failed(entry, error=error.message), ""
+        if answer.status not in NOBODY_THERE:
+            place.answered()
+        verdict = _judge(entry, answer)
+        span.set({"http.response.status_code": answer.status})
+        if verdict.outcome is not Outcome.DELIVERED:
+            span.fail(str(answer.status))
+        return verdict, answer.body_excerpt
 
     def _body(self, call: Callback) -> tuple[bytes, str]:
         """Return a call's body and its content type."""

@@ -18,11 +18,12 @@ import structlog
 from shared.errors import BacklogUnavailable, DarkroomError, JobNotFound, StorageUnavailable, StoringFailed
 from shared.job import Preview, Result, Status
 from shared.logs import about
-from worker import measures
+from worker import measures, traces
 from worker.encode import Encoded, encode_preview
 from worker.finished import Finished, encoded, told
 from worker.insist import insist
 from worker.later import Later
+from worker.stages import staged
 from worker.stopping import GivenUp
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Delivery:
             self.abandon(job)
             return
         measures.ended(job, status, result)
+        traces.ended(job, status, result)
         log.info("job.ended", status=str(status), code=(result.error or {}).get("code"), **result.timings)
         seconds = sum(result.timings.values())
         self._events.ended(job.lease.uid, status, runtime_s=seconds, error=_message(result))
@@ -121,6 +123,7 @@ class Delivery:
             now = self._backlog.read(job.lease.uid, account=job.lease.account)
         except (BacklogUnavailable, JobNotFound):
             return
+        traces.ended(job, now.status, now.result)
         self._events.ended(now.uid, now.status, error=_message(now.result))
 
     def wait(self, timeout_s: float) -> bool:
@@ -153,7 +156,9 @@ class Delivery:
     def _deliver(self, finished: Finished) -> None:
         job = finished.job
         try:
-            result = self._store_or_keep(job, *encoded(finished))
+            with staged("encode", job):
+                result, files = encoded(finished)
+            kept = self._store_or_keep(job, result, files)
         except GivenUp:
             self._heartbeat.release(job)
             raise
@@ -164,8 +169,8 @@ class Delivery:
             log.exception("delivery.encoding_failed")
             error = StoringFailed("the images could not be encoded")
         else:
-            if result is not None:
-                self.end(job, Status.SUCCEEDED, result)
+            if kept is not None:
+                self.end(job, Status.SUCCEEDED, kept)
             return
         self.end(job, Status.FAILED, Result(error=told(error), engine=finished.engine))
 
@@ -208,10 +213,11 @@ class Delivery:
                 self._storage.put(artifact.key, file.data, content_type=file.content_type)
                 del missing[0]
 
-        if insists:
-            insist(put, self._storage, pause=partial(self._pause, job=job))
-        else:
-            put()
+        with staged("store", job):
+            if insists:
+                insist(put, self._storage, pause=partial(self._pause, job=job))
+            else:
+                put()
         return replace(result, timings={**result.timings, "store": round(time.perf_counter() - started, 4)})
 
     def _finish(self, job: Held, status: Status, result: Result) -> bool:

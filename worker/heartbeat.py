@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from shared.backlog import Backlog, Lease
+    from worker.stages import Stage
 
 #: Seconds between renewals, and the shortest time between two words of progress.
 RENEW_S: Final = 2.0
@@ -33,6 +34,9 @@ class Held:
     #: When it was claimed, by `time.monotonic`.
     since: float = field(default_factory=time.monotonic)
     lost: threading.Event = field(default_factory=threading.Event)
+    #: The pool whose worker this is, and what the job went through so far: for its trace.
+    pool: str = ""
+    stages: list[Stage] = field(default_factory=list)
 
 
 class Watchdog(Protocol):

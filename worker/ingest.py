@@ -25,6 +25,7 @@ from shared.redis_client import connect, signing_secret
 from shared.safe_http import SafeHttp
 from shared.spec import input_key
 from shared.storage import Storage, open_storage
+from worker import traces
 from worker.heartbeat import Heartbeat, Held
 from worker.insist import insist
 from worker.introduction import Introduction
@@ -33,6 +34,7 @@ from worker.stopping import GivenUp
 if TYPE_CHECKING:
     from shared.celery_app import Bell
     from shared.settings import Settings
+    from shared.tracing import Span
 
 #: Images that are fetched at the same time.
 THREADS: Final = 8
@@ -131,9 +133,10 @@ class Ingest:
         self._jobs |= {self._pool.submit(self._run, job): job for job in jobs}
 
     def _run(self, job: Held) -> None:
-        with about(job.lease):
+        lease = job.lease
+        with about(lease), traces.fetching(lease, pool=INGEST_POOL) as span:
             try:
-                self._ingest(job)
+                self._ingest(job, span)
             except BacklogUnavailable:
                 log.warning("ingest.postponed")  # its lease runs out, and it is fetched again
             except GivenUp:
@@ -141,7 +144,7 @@ class Ingest:
             except Exception:  # nobody reads the future; without this the cause would be lost
                 log.exception("ingest.failed")
 
-    def _ingest(self, job: Held) -> None:
+    def _ingest(self, job: Held, span: Span) -> None:
         lease = job.lease
         spec = lease.submission.spec
         try:
@@ -151,6 +154,7 @@ class Ingest:
             keys = {remote[name]: self._store(job, name, image) for name, image in images.items()}
         except (InvalidField, StorageUnavailable) as error:
             log.info("ingest.refused", error=str(error))
+            span.fail(error.code)
             INGESTS.labels("refused").inc()
             self._backlog.finish(self._node, lease, Status.FAILED, Result(error=_told(error)))
             return

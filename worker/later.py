@@ -18,6 +18,7 @@ from shared.errors import StorageUnavailable, StoringFailed
 from shared.job import Result, Status
 from shared.logs import about
 from worker.finished import told
+from worker.stages import note
 from worker.stopping import GivenUp
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ class Later:
                     log.info("later.taken_away")
                     self._delivery.abandon(one.job)
                 else:
-                    self._delivery.end(one.job, *self._outcome(one.kept))
+                    begun = time.time_ns()
+                    outcome = self._outcome(one.kept)
+                    note("store", [one.job], begun)  # what did not come about is none
+                    self._delivery.end(one.job, *outcome)
             except (StorageUnavailable, GivenUp) as error:
                 log.warning("later.waits_on", waiting=self.waiting, error=str(error))
                 return False

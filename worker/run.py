@@ -10,7 +10,7 @@ import structlog
 
 from shared.errors import BacklogUnavailable, ContentFiltered, DarkroomError, GenerationFailed
 from shared.logs import about
-from worker import measures, parameters, schedulers
+from worker import measures, parameters, schedulers, traces
 from worker.batch import Picture, Work, calls
 from worker.finished import Finished
 from worker.pipelines import DeviceBroken, Interrupted
@@ -18,6 +18,7 @@ from worker.pipelines.tasks import DRAW
 from worker.prepare import prepare
 from worker.preview import decode
 from worker.safety import checked, screened
+from worker.stages import drawing, note, staged
 from worker.stopping import GivenUp
 from worker.token_merging import token_merging
 from worker.watchdogs import end_process
@@ -92,21 +93,24 @@ class Runner:
             return True
         if claimed:
             measures.claimed(claimed)
+            traces.claimed(claimed, pool=self.settings.pool)
             self.run(claimed)
             return True
         return self.delivery.wait(PAUSE_S)
 
     def run(self, leases: Sequence[Lease]) -> None:
         """Draw a batch and hand its jobs over, each as soon as it is complete."""
-        batch = [Work(lease) for lease in leases]
+        batch = [Work(lease, pool=self.settings.pool) for lease in leases]
         self.heartbeat.hold(batch)
         for lease in leases:
             self.events.started(lease)
         try:
             spec = leases[0].submission.spec
             with structlog.contextvars.bound_contextvars(uids=[lease.uid for lease in leases]):
+                begun = time.time_ns()
                 model, load_s = self.engine.model(spec.model)
                 with self.engine.dressed(model, spec) as more_s:
+                    note("load", batch, begun)
                     self._run_with(model, batch, load_s=load_s + more_s)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong ends these jobs, never the worker
             for work in batch:
@@ -154,7 +158,7 @@ class Runner:
 
         started = time.perf_counter()
         try:
-            with about(work.lease):
+            with about(work.lease), staged("prepare", work):
                 work.inputs = prepare(
                     work.lease.submission.spec, self.storage, pause=pause, hint_kind=model.controlnets.hint_kind
                 )
@@ -207,8 +211,11 @@ class Runner:
                 work.generate_s += time.perf_counter() - started
 
     def _draw_together(self, model: Model, pictures: Sequence[Picture]) -> None:
+        works = list({picture.work: None for picture in pictures})
+
         def on_step() -> None:
             self.stall.step()
+            stepped()
             for picture in pictures:
                 picture.work.step = min(picture.work.step + 1, picture.work.steps)
             if not any(picture.work.live for picture in pictures):
@@ -217,10 +224,11 @@ class Runner:
         self.stall.step()
         spec = pictures[0].work.lease.submission.spec
         shots = [replace(picture.shot, watch=self._watch(model, picture)) for picture in pictures]
-        with token_merging(model, spec):
+        with token_merging(model, spec), drawing(works) as stepped:
             images = DRAW[spec.task](model, spec, shots, on_step=on_step)
-        for picture, image in zip(pictures, images, strict=True):
-            self._keep(model, picture, image)
+        with staged("safety", *works):
+            for picture, image in zip(pictures, images, strict=True):
+                self._keep(model, picture, image)
 
     def _keep(self, model: Model, picture: Picture, image: Image) -> None:
         work = picture.work

@@ -21,7 +21,7 @@ from celery import signals
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from shared import logs
+from shared import logs, tracing
 from shared.backlog import Backlog
 from shared.catalog import Catalog
 from shared.celery_app import COURIER_QUEUE, CeleryBell, node_queue
@@ -120,6 +120,7 @@ class CourierRole:
         signals.worker_shutdown.connect(self._stop, weak=False)
 
     def _begin(self, sender: str, **_: Any) -> None:
+        tracing.begin(self._settings, role="courier", instance=sender)
         roles.become_courier(build_courier(self._settings, CeleryBell(self._app)))
         _read_queue_of(self._app, sender)
 
@@ -148,6 +149,7 @@ class CourierRole:
             self._archiver.stop()
         if self._ingest is not None:
             self._ingest.stop()
+        tracing.end()
         _say_goodbye(self._app, self._settings, sender.hostname)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from shared import tracing
 from shared.catalog import Catalog
 from shared.cli.access import data_dir_option
 from shared.settings import Settings
@@ -53,6 +54,7 @@ def _settings(*, port: int | None, flower_port: int | None, data_dir: Path | Non
     given = {"port": port, "flower_port": flower_port, "data_dir": data_dir}
     settings = Settings.from_env().evolve(**{name: value for name, value in given.items() if value is not None})
     Catalog.load(settings)
+    tracing.require(settings)
     return settings
 
 

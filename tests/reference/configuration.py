@@ -72,6 +72,8 @@ READ_BY: Final[dict[str, tuple[str, ...]]] = {
     "metrics_host": (WORKER, COURIER),
     "worker_metrics_port": (WORKER,),
     "courier_metrics_port": (COURIER,),
+    "otel_exporter_otlp_endpoint": _ALL,
+    "otel_service_name": _ALL,
     "log_level": _ALL,
     "log_format": _ALL,
 }
@@ -79,6 +81,7 @@ READ_BY: Final[dict[str, tuple[str, ...]]] = {
 OTHERS: Final = {
     "AWS_": "boto3, in API, worker, courier",
     "HF_": "Hugging Face's libraries, in the worker",
+    "OTEL_": "OpenTelemetry's SDK, in API, worker, courier",
     "DARKROOM_": "commands",
 }
 

@@ -16,10 +16,11 @@ from shared.settings import VARIABLES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = {variable for variable, _ in VARIABLES.values()}
-#: Read by boto3, by Hugging Face's libraries and by the command line's options, not by Settings.
+#: Read by boto3, Hugging Face's and OpenTelemetry's libraries and the command line's options, not by Settings.
 OTHERS = {
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
     *("HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
     *("DARKROOM_URL", "DARKROOM_KEY"),
 }
 #: Read by prometheus_client, and set by deploy/gunicorn.conf.py; read by Flower.
