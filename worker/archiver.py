@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -25,6 +24,7 @@ from shared.errors import BacklogUnavailable, BatchNotFound, StorageUnavailable
 from shared.job import Status
 from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
+from worker.rounds import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,16 +55,15 @@ class _Lost(Exception):
     """The lease is another's by now, or the process is to end."""
 
 
-class Archiver:
-    """A thread of the courier. Any number of couriers may run one."""
+class Archiver(Rounds):
+    """A thread of the courier. Any number of couriers may run one. What one leaves when it stops another takes up."""
 
     def __init__(self, archives: Archives, batches: Batches, links: Links, *, part_bytes: int = PART_BYTES) -> None:
+        super().__init__("archiver", first_s=PERIOD_S)
         self._archives = archives
         self._batches = batches
         self._links = links
         self._part_bytes = part_bytes
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="archiver", daemon=True)
 
     @classmethod
     def from_settings(cls, settings: Settings, bell: Bell) -> Archiver:
@@ -74,15 +73,6 @@ class Archiver:
         storage = open_storage(settings, secret=signing_secret(settings, redis))
         batches = Batches(redis, bell, backlog, limit=settings.backlog_limit)
         return cls(Archives(redis, lease_s=LEASE_S), batches, Links.from_settings(settings, storage))
-
-    def start(self) -> None:
-        """Start."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop, and wait for an image under way; what is begun is taken up by another."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
 
     def round(self) -> int:
         """Write a part for each batch that is due, so that a large one keeps no other waiting; return how many."""
@@ -143,17 +133,14 @@ class Archiver:
 
         return keep_on
 
-    def _run(self) -> None:
-        pause_s = PERIOD_S
-        while not self._stopping.wait(pause_s):
-            pause_s = PERIOD_S
-            try:
-                if self.round():
-                    pause_s = 0.0
-            except BacklogUnavailable as error:
-                log.warning("archive.backlog_unavailable", error=error.message)
-            except Exception:  # a thread that ends would leave every later batch without its archive
-                log.exception("archive.failed")
+    def _turn(self) -> float:
+        try:
+            return 0.0 if self.round() else PERIOD_S
+        except BacklogUnavailable as error:
+            log.warning("archive.backlog_unavailable", error=error.message)
+        except Exception:  # a thread that ends would leave every later batch without its archive
+            log.exception("archive.failed")
+        return PERIOD_S
 
 
 @dataclass(kw_only=False, slots=True)

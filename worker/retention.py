@@ -5,7 +5,6 @@ Should the process die in between, the record is still there and the next round 
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from shared.errors import BacklogUnavailable, StorageUnavailable
 from shared.redis_client import connect, signing_secret
 from shared.storage import open_storage
 from worker.archiver import folder_of
+from worker.rounds import Rounds
 
 if TYPE_CHECKING:
     from shared.celery_app import Bell
@@ -32,19 +32,19 @@ KEPT_PERIOD_S: Final = 3600.0
 log = structlog.get_logger(__name__)
 
 
-class Retention:
+class Retention(Rounds):
     """A thread of the courier. Any number of couriers may run one."""
 
     def __init__(
         self, backlog: Backlog, batches: Batches, storage: Storage, *, retention_s: int, tombstone_s: int
     ) -> None:
+        super().__init__("retention", first_s=PERIOD_S)
         self._backlog = backlog
         self._batches = batches
         self._storage = storage
         self._retention_ms = retention_s * 1000
         self._tombstone_s = tombstone_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        self._kept_due = time.monotonic()
 
     @classmethod
     def from_settings(cls, settings: Settings, bell: Bell) -> Retention:
@@ -58,15 +58,6 @@ class Retention:
             retention_s=settings.retention_s,
             tombstone_s=settings.tombstone_s,
         )
-
-    def start(self) -> None:
-        """Start."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop, and wait for a round under way."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
 
     def round(self) -> int:
         """Let go of some outdated jobs; return how many."""
@@ -98,18 +89,16 @@ class Retention:
         """Delete images that callers left here and whose links have ended; return how many."""
         return sum(self._storage.delete_prefix(folder) for folder in kept.outdated(now_s=now_s))
 
-    def _run(self) -> None:
-        pause = PERIOD_S
-        kept_due = time.monotonic()
-        while not self._stopping.wait(pause):
-            pause = PERIOD_S
-            try:
-                if AT_ONCE in {self.round(), self.round_of_batches()}:
-                    pause = 0.0
-                if time.monotonic() >= kept_due:
-                    self.let_go_of_kept(now_s=time.time())
-                    kept_due = time.monotonic() + KEPT_PERIOD_S
-            except (BacklogUnavailable, StorageUnavailable) as error:
-                log.warning("retention.postponed", error=error.message)
-            except Exception:  # a thread that ends would let the store fill up unnoticed
-                log.exception("retention.failed")
+    def _turn(self) -> float:
+        pause_s = PERIOD_S
+        try:
+            if AT_ONCE in {self.round(), self.round_of_batches()}:
+                pause_s = 0.0
+            if time.monotonic() >= self._kept_due:
+                self.let_go_of_kept(now_s=time.time())
+                self._kept_due = time.monotonic() + KEPT_PERIOD_S
+        except (BacklogUnavailable, StorageUnavailable) as error:
+            log.warning("retention.postponed", error=error.message)
+        except Exception:  # a thread that ends would let the store fill up unnoticed
+            log.exception("retention.failed")
+        return pause_s

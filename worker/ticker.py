@@ -1,6 +1,5 @@
 """Keeps the clock of the queue: sweeps it, feeds batches to it, and rings for webhooks that are due."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, Self
@@ -14,6 +13,7 @@ from shared.outbox import Outbox
 from shared.redis_client import connect
 from shared.settings import Settings
 from worker.courier import ENTRY_LEASE_S
+from worker.rounds import Rounds
 
 #: How often the queue is swept, and the longest wait between tries while Redis is away.
 TICK_S: Final = 0.7
@@ -27,7 +27,7 @@ RUNG_AT_ONCE: Final = 256
 log = structlog.get_logger(__name__)
 
 
-class Ticker:
+class Ticker(Rounds):
     """A thread that sweeps the backlog, feeds batches and rings for webhooks that are due, while the process lives.
 
     Any number of processes may each have one: a sweep is atomic, and an entry that is rung for twice is leased once.
@@ -36,14 +36,14 @@ class Ticker:
     def __init__(
         self, backlog: Backlog, batches: Batches, outbox: Outbox, bell: Bell, *, period_s: float = TICK_S
     ) -> None:
+        super().__init__("ticker", first_s=min(period_s, LONGEST_PAUSE_S))
         self._backlog = backlog
         self._batches = batches
         self._outbox = outbox
         self._bell = bell
         self._period_s = period_s
         self._rung: dict[str, float] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+        self._failures = 0
 
     @classmethod
     def from_settings(cls, settings: Settings, bell: Bell, *, on_lost: Callable[[int], None] | None = None) -> Self:
@@ -52,15 +52,6 @@ class Ticker:
         backlog = Backlog(redis, bell, limit=settings.backlog_limit, lease_s=settings.lease_s, on_lost=on_lost)
         batches = Batches(redis, bell, backlog, limit=settings.backlog_limit)
         return cls(backlog, batches, Outbox(redis, lease_s=ENTRY_LEASE_S), bell)
-
-    def start(self) -> None:
-        """Start ticking."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop, and wait for a tick under way."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
 
     def tick(self) -> None:
         """Sweep once, feed batches, and ring for what is due."""
@@ -73,16 +64,15 @@ class Ticker:
         self._rung |= dict.fromkeys(fresh, now)
         self._bell.deliver(fresh)
 
-    def _run(self) -> None:
-        failures = 0
-        while not self._stopping.wait(min(self._period_s * 2 ** min(failures, 8), LONGEST_PAUSE_S)):
-            try:
-                self.tick()
-            except BacklogUnavailable as error:
-                failures += 1
-                log.warning("ticker.backlog_unavailable", failures=failures, error=str(error.__cause__ or error))
-            except Exception:  # a thread that ends takes the queue's clock with it
-                failures += 1
-                log.exception("ticker.failed", failures=failures)
-            else:
-                failures = 0
+    def _turn(self) -> float:
+        try:
+            self.tick()
+        except BacklogUnavailable as error:
+            self._failures += 1
+            log.warning("ticker.backlog_unavailable", failures=self._failures, error=str(error.__cause__ or error))
+        except Exception:  # a thread that ends takes the queue's clock with it
+            self._failures += 1
+            log.exception("ticker.failed", failures=self._failures)
+        else:
+            self._failures = 0
+        return min(self._period_s * 2 ** min(self._failures, 8), LONGEST_PAUSE_S)
