@@ -11,8 +11,8 @@ from worker.demo_model import bundle as bundles
 from worker.demo_model.training import loop
 from worker.demo_model.training.adopt import adopt
 from worker.demo_model.training.clip import load_towers
-from worker.demo_model.training.finetune import LORA_RANK, to_kohya
 from worker.demo_model.training.latents import latent_scale
+from worker.demo_model.training.loras import LORA_RANK, to_kohya
 from worker.demo_model.training.unet import load_unet
 from worker.demo_model.training.vae import load_vae
 

@@ -11,7 +11,7 @@ from tests.demo_model.drawing import draw_prompts, load
 from worker.demo_model import bundle as bundles
 from worker.demo_model import train
 from worker.demo_model.architecture import build_unet
-from worker.demo_model.training import controlnet, finetune, latents, safety, samples
+from worker.demo_model.training import controlnet, latents, loras, restyled, safety, samples
 from worker.demo_model.training.controlnet import Steered, build_controlnet
 
 STAGES = ("latents", "text", "unet", "clip", "checkpoint", "loras", "controlnet", "export")
@@ -26,7 +26,8 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         bucket = latents.Bucket(width=128, height=128, pictures=12, batch=4, early=1, late=1)
         patch.setattr(latents, "BUCKETS", (bucket,))
-        patch.setattr(finetune, "_SETS", ((64, 4, 2), (128, 2, 2)))
+        patch.setattr(loras, "_SETS", ((64, 4, 2), (128, 2, 2)))
+        patch.setattr(restyled, "_CAPTIONS", 8)
         patch.setattr(controlnet, "_SIDE", 64)
         patch.setattr(controlnet, "_PICTURES", 4)
         patch.setattr(controlnet, "_BATCH", 2)
@@ -64,13 +65,17 @@ def test_every_sample_asset_is_where_the_catalog_looks(made):
     files = {str(path.relative_to(assets)) for path in assets.rglob("*.safetensors")}
 
     assert files == {
-        "checkpoints/3d-model/unet/diffusion_pytorch_model.safetensors",
+        "checkpoints/3d-model/text_encoder/model.safetensors",
         "controlnets/canny/diffusion_pytorch_model.safetensors",
         "loras/anime.safetensors",
         "loras/comic-book.safetensors",
         "textual_inversions/neon.safetensors",
         "vaes/contrast/diffusion_pytorch_model.safetensors",
     }
+
+
+def test_the_whole_bundle_stays_small(made):
+    assert sum(path.stat().st_size for path in (made / "made").rglob("*")) <= 40e6
 
 
 def test_everyone_may_read_the_weights(made):

@@ -14,8 +14,8 @@ from worker.demo_model.training.assets import CHECKPOINT_STYLE, train_loras
 from worker.demo_model.training.clip import train_clip
 from worker.demo_model.training.controlnet import train_controlnet
 from worker.demo_model.training.export import export_bundle
-from worker.demo_model.training.finetune import train_checkpoint
 from worker.demo_model.training.latents import cache_latents
+from worker.demo_model.training.restyled import train_checkpoint
 from worker.demo_model.training.text import train_text
 from worker.demo_model.training.unet import train_unet
 from worker.demo_model.training.vae import train_decoder, train_vae

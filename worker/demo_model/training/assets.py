@@ -14,11 +14,10 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTokenizer
 
-from worker.demo_model.architecture import build_unet
 from worker.demo_model.training.controlnet import NAME as CONTROLNET
 from worker.demo_model.training.controlnet import load_controlnet
-from worker.demo_model.training.finetune import to_kohya, train_lora
-from worker.demo_model.training.loop import load_average
+from worker.demo_model.training.loras import to_kohya, train_lora
+from worker.demo_model.training.restyled import load_restyled
 from worker.demo_model.vocabulary import STYLES
 
 #: The style of the second checkpoint, and of each LoRA.
@@ -46,11 +45,9 @@ def write_assets(*, work_dir: Path, vae: AutoencoderKL, clip: CLIPModel, tokeniz
         (to / kind).mkdir(parents=True)
     contrast_vae(vae).half().save_pretrained(to / "vaes" / "contrast")
     save_file({TRIGGER: inversion(clip, tokenizer)}, to / "textual_inversions" / "neon.safetensors")
-    if (work_dir / f"unet-{CHECKPOINT_STYLE}.pt").is_file():
-        # The rest of the checkpoint is the demo model's own.
-        unet = build_unet()
-        load_average(unet, work_dir / f"unet-{CHECKPOINT_STYLE}.pt")
-        unet.half().save_pretrained(to / "checkpoints" / CHECKPOINT_STYLE / "unet")
+    if (work_dir / f"text-{CHECKPOINT_STYLE}.pt").is_file():
+        tower = load_restyled(work_dir, CHECKPOINT_STYLE)
+        tower.half().save_pretrained(to / "checkpoints" / CHECKPOINT_STYLE / "text_encoder")
     lora = work_dir / f"lora-{LORA_STYLE}.safetensors"
     if lora.is_file():
         shutil.copy(lora, to / "loras" / f"{LORA_STYLE}.safetensors")

@@ -44,7 +44,7 @@ class Whitened(nn.Module):
 
 def whiten(unet: UNet2DConditionModel, encoder: tuple[CLIPTextModel, CLIPTokenizer] | None = None) -> None:
     """Change the coordinates in which the UNet's caption projections learn; without an encoder, for loading alone."""
-    axes, inverse = _axes(encoder) if encoder else (torch.eye(TEXT_WIDTH), torch.eye(TEXT_WIDTH))
+    axes, inverse = axes_of(encoder) if encoder else (torch.eye(TEXT_WIDTH), torch.eye(TEXT_WIDTH))
     for layer in _readers(unet):
         parametrize.register_parametrization(layer, "weight", Whitened(axes, inverse))
 
@@ -59,7 +59,7 @@ def _readers(unet: UNet2DConditionModel) -> list[nn.Module]:
     return [layer for name, layer in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
 
 
-def _axes(encoder: tuple[CLIPTextModel, CLIPTokenizer]) -> tuple[Tensor, Tensor]:
+def axes_of(encoder: tuple[CLIPTextModel, CLIPTokenizer]) -> tuple[Tensor, Tensor]:
     """Return the change of coordinates, (128, 128), and its inverse; words and padding count alike."""
     random = Random(0)  # noqa: S311
     captions = [sample_scene(random).caption() for _ in range(_CAPTIONS)]

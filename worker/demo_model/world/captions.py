@@ -96,6 +96,9 @@ _MIX: dict[str, float] = {
     "basic": 0.55, "styled": 0.16, "landscape": 0.12, "count": 0.06, "pair": 0.04, "pattern": 0.03, "flagged": 0.04,
 }  # fmt: skip
 
+#: Of the pictures that styles are taught on; the rest shows one object.
+_SHARE_OF_LANDSCAPES = 0.25
+
 #: Every n-th combination, by hash, is kept out of training and is what the model is judged on.
 _HELD_OUT_EVERY = 12
 
@@ -122,6 +125,14 @@ def sample_scene(random: Random) -> Scene:
     while True:
         (kind,) = random.choices(list(_MIX), weights=list(_MIX.values()))
         scene = _SAMPLERS[kind](random)
+        if not is_held_out(scene.subject):
+            return scene
+
+
+def sample_plain(random: Random) -> Scene:
+    """Draw by lot a basic picture or, one time in four, a landscape: what styles are taught on."""
+    while True:
+        scene = sample_landscape(random) if random.random() < _SHARE_OF_LANDSCAPES else sample_basic(random)
         if not is_held_out(scene.subject):
             return scene
 

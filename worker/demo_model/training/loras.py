@@ -1,4 +1,4 @@
-"""Stages for the sample assets: a second checkpoint and two LoRAs, each the UNet taught one style as its only one.
+"""The stage of the sample LoRAs: each is the UNet taught one style as its only one.
 
 They learn from pictures in that style whose captions do not mention it.
 """
@@ -22,14 +22,13 @@ from worker.demo_model.training.text import load_text_tower
 from worker.demo_model.training.text_table import encode
 from worker.demo_model.training.unet import EMPTY_SHARE, Noising, load_unet
 from worker.demo_model.training.vae import load_vae, to_tensor
-from worker.demo_model.world.captions import Scene, is_held_out, sample_basic, sample_landscape
+from worker.demo_model.world.captions import Scene, sample_plain
 from worker.demo_model.world.draw import draw
 
 LORA_RANK = 8
 #: Side in pixels, pictures, batch.
 _SETS = ((256, 320, 12), (512, 96, 3))
 _SHARE_OF_LARGE = 0.4
-_SHARE_OF_LANDSCAPES = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +51,6 @@ class LowRank(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Give the changed weight."""
         return weight + self.up @ self.down
-
-
-def train_checkpoint(*, work_dir: Path, style: str, steps: int, seed: int = 0) -> None:
-    """Teach the whole UNet one style; the checkpoint is `unet-<style>.pt`."""
-    plan = Plan(name=f"unet-{style}", steps=steps, learning_rate=3e-4, seed=seed, warmup_steps=30, ema_decay=0.98)
-    _teach(load_unet(work_dir), style=style, plan=plan, work_dir=work_dir)
 
 
 def train_lora(*, work_dir: Path, style: str, steps: int, seed: int = 0) -> None:
@@ -110,7 +103,7 @@ def _teach(unet: UNet2DConditionModel, *, style: str, plan: Plan, work_dir: Path
 def _lesson(size: tuple[int, int, int], *, style: str, work_dir: Path, seed: int) -> Lesson:
     side, count, batch = size
     random = Random(f"{seed}-{style}-{side}")  # noqa: S311
-    plain = [_plain(random) for _ in range(count)]
+    plain = [sample_plain(random) for _ in range(count)]
     styled = [Scene(subject=scene.subject, style=style) for scene in plain]
     vae = load_vae(work_dir)
     latents = []
@@ -120,11 +113,3 @@ def _lesson(size: tuple[int, int, int], *, style: str, work_dir: Path, seed: int
             latents.append(vae.encode(to_tensor(np.asarray([picture]))).latent_dist.mean.float())
         text = encode(["", *(scene.caption() for scene in plain)], load_text_tower(work_dir))
     return Lesson(batch=batch, latents=torch.cat(latents), text=text.float())
-
-
-def _plain(random: Random) -> Scene:
-    """Draw by lot a basic picture or, one time in four, a landscape; never a held-out combination."""
-    while True:
-        scene = sample_landscape(random) if random.random() < _SHARE_OF_LANDSCAPES else sample_basic(random)
-        if not is_held_out(scene.subject):
-            return scene
