@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from worker.demo_model import bundle as bundles
-from worker.demo_model.training import loop
+from worker.demo_model.training import loop, unet
 from worker.demo_model.training.adopt import adopt
 from worker.demo_model.training.clip import load_towers
 from worker.demo_model.training.latents import latent_scale
@@ -127,3 +127,17 @@ def test_kohyas_names_say_the_same(tmp_path):
     assert set(kohya) == {f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"}
     assert torch.equal(kohya[f"{name}.lora_up.weight"] @ kohya[f"{name}.lora_down.weight"], up @ down)
     assert kohya[f"{name}.alpha"] == LORA_RANK
+
+
+def test_overdone_colours_are_the_pictures_own_and_bounded():
+    noising = unet.Noising(scale=1.0, device=torch.device("cpu"))
+    clean = torch.randn(400, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    for time in (20, 500, 980):
+        added = noising.overdone(clean, torch.full((400,), time), torch.Generator().manual_seed(1))
+        factors = (added / clean).flatten(1)
+        assert torch.allclose(factors, factors[:, :1].expand_as(factors), atol=1e-4)
+        touched = factors[:, 0] > 0
+        assert 0.25 < touched.float().mean() < 0.45
+        assert factors.min() >= 0
+        assert factors.max() <= unet.OVERDONE

@@ -33,6 +33,9 @@ from worker.demo_model.world.captions import is_basic
 EMPTY_SHARE = 0.1
 #: Noise that is the same all over one channel of one picture: teaches the noisiest steps to choose the mean colour.
 OFFSET_NOISE = 0.15
+#: Share of the pictures whose noise overdoes their colours, and by how much of them at most.
+OVERDONE_SHARE = 0.35
+OVERDONE = 1.0
 #: Share of the run in which the layout is learnt before all else.
 _LAYOUT_SHARE = 0.4
 #: Weight of the error's differences from its own mean over the picture. A wrong background is most of what is wrong at
@@ -143,6 +146,7 @@ class Noising:
         noise = torch.randn(clean.shape, generator=chance.torch)
         noise += OFFSET_NOISE * torch.randn((*clean.shape[:2], 1, 1), generator=chance.torch)
         times = _times(len(clean), chance.torch, emphasis)
+        noise += self.overdone(clean, times, chance.torch)
         noisy = self._scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         signal = self._scheduler.alphas_cumprod[times]
         weights = (1 / signal).clamp(max=emphasis.most_weight)
@@ -159,6 +163,16 @@ class Noising:
 
         batch = (noisy, times, text.float(), noise, weights, *more)
         return in_parts(loss_of, *(tensor.to(self._device) for tensor in batch))
+
+    def overdone(self, clean: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
+        """Give what to add to the noise of some pictures so that their colours come out too strong, (n, 4, h, w).
+
+        Guidance overdoes the picture at the noisiest steps; so the model meets such pictures, and learns the way back.
+        """
+        signal = self._scheduler.alphas_cumprod[times]
+        some = torch.rand(len(clean), generator=generator) < OVERDONE_SHARE
+        much = OVERDONE * torch.rand(len(clean), generator=generator) * some
+        return (much * (signal / (1 - signal)).sqrt().clamp(max=1))[:, None, None, None] * clean
 
 
 def _times(count: int, generator: torch.Generator, emphasis: Emphasis) -> Tensor:
