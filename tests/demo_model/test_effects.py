@@ -144,7 +144,7 @@ def test_the_second_vae_has_more_contrast(pipeline, plain):
 def test_the_second_checkpoint_draws_another_way(plain):
     folder = shipped(ASSETS / "checkpoints" / CHECKPOINT_STYLE / "text_encoder")
     pipeline = load(TRAINED_BUNDLE)
-    pipeline.text_encoder = type(pipeline.text_encoder).from_pretrained(folder)
+    pipeline.text_encoder = type(pipeline.text_encoder).from_pretrained(folder).float()
 
     assert apart(drawn(pipeline), plain) > 0.02
 
