@@ -75,4 +75,4 @@ class Ticker(Rounds):
             log.exception("ticker.failed", failures=self._failures)
         else:
             self._failures = 0
-        return min(self._period_s * 2 ** min(self._failures, 8), LONGEST_PAUSE_S)
+        return min(self._period_s * 2.0 ** min(self._failures, 8), LONGEST_PAUSE_S)
