@@ -4,24 +4,27 @@ Werkzeug, as the standard has it, takes a part without one for text. But Node's 
 `application/octet-stream`, and with it the examples of more than one provider.
 """
 
-import io
 from collections.abc import Iterator
+from contextlib import ExitStack
+from io import BytesIO
+from itertools import chain
 from typing import IO, Any, Final
 
 import flask
-from werkzeug.datastructures import FileStorage, Headers, MultiDict
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser, MultiPartParser
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 MULTIPART: Final = "multipart/form-data"
 #: What a part without a file's name must call itself to be a file.
 _FILE_TYPES: Final = ("application/octet-stream", "image/")
+_CHUNK_BYTES: Final = 64 * 1024
 _Parsed = tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]
 
 
 class FormParser(FormDataParser):
-    """Werkzeug's, but for what counts as a file. The stream must be bounded: forms are read into memory."""
+    """Werkzeug's, but for what counts as a file. Large parts go to disk, as with Werkzeug's own."""
 
     def parse(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
@@ -31,18 +34,36 @@ class FormParser(FormDataParser):
         if mimetype != MULTIPART or not boundary.isascii() or not boundary:
             return super().parse(stream, mimetype, content_length, options)
         fields, files = [], []
-        try:
-            for part, data in _parts(stream.read(), boundary.encode(), most=self.max_form_parts):
-                if isinstance(part, File) or _is_file(part.headers):
-                    files.append((part.name, _file(part, data)))
-                else:
-                    charset = MultiPartParser().get_part_charset(part.headers)
-                    fields.append((part.name, data.decode(charset, "replace")))
-        except ValueError:
-            if not self.silent:
-                raise
-            return stream, self.cls(), self.cls()
+        with ExitStack() as opened:
+            try:
+                for part, held in self._parts(stream, boundary.encode(), opened):
+                    if _is_file(part):
+                        files.append((part.name, _file(part, held)))
+                    else:
+                        charset = MultiPartParser().get_part_charset(part.headers)
+                        fields.append((part.name, held.read().decode(charset, "replace")))
+            except ValueError:
+                if not self.silent:
+                    raise
+                return stream, self.cls(), self.cls()
+            opened.pop_all()  # the request closes its files
         return stream, self.cls(fields), self.cls(files)
+
+    def _parts(self, stream: IO[bytes], boundary: bytes, opened: ExitStack) -> Iterator[tuple[Field | File, IO[bytes]]]:
+        """Yield each part with what it holds; ValueError where the form is broken, 413 for too many parts."""
+        decoder = MultipartDecoder(boundary, max_parts=self.max_form_parts)
+        part: Field | File | None = None
+        for chunk in chain(iter(lambda: stream.read(_CHUNK_BYTES), b""), (None,)):
+            decoder.receive_data(chunk)
+            while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+                if isinstance(event, Field | File):
+                    part = event
+                    held = opened.enter_context(self.stream_factory(None, None, None)) if _is_file(part) else BytesIO()
+                elif isinstance(event, Data) and part is not None:
+                    held.write(event.data)
+                    if not event.more_data:
+                        held.seek(0)
+                        yield part, held
 
 
 class Request(flask.Request):
@@ -51,26 +72,11 @@ class Request(flask.Request):
     form_data_parser_class = FormParser
 
 
-def _parts(body: bytes, boundary: bytes, *, most: int | None) -> Iterator[tuple[Field | File, bytes]]:
-    """Yield each part with what it holds; ValueError where the form is broken, 413 for too many parts."""
-    decoder = MultipartDecoder(boundary, max_parts=most)
-    decoder.receive_data(body)
-    decoder.receive_data(None)
-    part: Field | File | None = None
-    while not isinstance(event := decoder.next_event(), Epilogue):
-        if isinstance(event, Field | File):
-            part, found = event, bytearray()
-        elif isinstance(event, Data) and part is not None:
-            found += event.data
-            if not event.more_data:
-                yield part, bytes(found)
+def _is_file(part: Field | File) -> bool:
+    kind, _ = parse_options_header(part.headers.get("content-type"))
+    return isinstance(part, File) or kind.lower().startswith(_FILE_TYPES)
 
 
-def _is_file(headers: Headers) -> bool:
-    kind, _ = parse_options_header(headers.get("content-type"))
-    return kind.lower().startswith(_FILE_TYPES)
-
-
-def _file(part: Field | File, data: bytes) -> FileStorage:
+def _file(part: Field | File, held: IO[bytes]) -> FileStorage:
     name: Any = part.filename if isinstance(part, File) else None
-    return FileStorage(io.BytesIO(data), filename=name, name=part.name, headers=part.headers)
+    return FileStorage(held, filename=name, name=part.name, headers=part.headers)
