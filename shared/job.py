@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -123,18 +123,11 @@ def _unknown(part: str, record: Mapping[str, Any], read: Mapping[str, Any]) -> I
     yield from ((part, name, canonical_json(value)) for name, value in record.items() if name not in read)
 
 
+#: What a record leaves out of itself; the spec is a part of its own, and so is what is not known.
 _SUBMISSION_DEFAULTS: Final = {
-    "dialect": "native",
-    "track_id": None,
-    "webhook_url": None,
-    "webhook_events": DEFAULT_WEBHOOK_EVENTS,
-    "priority": USUAL_PRIORITY,
-    "start_deadline_s": None,
-    "run_deadline_s": None,
-    "options": (),
-    "ignored": (),
-    "trace": None,
-    "format": 1,
+    each.name: USUAL_PRIORITY if each.name == "priority" else each.default
+    for each in fields(Submission)
+    if each.name not in {"spec", "unknown"}
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from shared.errors import ConfigurationError
 from shared.settings import Settings
@@ -54,13 +54,20 @@ class Tracer(Protocol):
         """Whether spans go anywhere."""
 
     def span(
-        self, name: str, *, kind: Kind = Kind.INTERNAL, parent: str | None = None, attributes: Attributes | None = None
+        self,
+        name: str,
+        /,
+        *,
+        kind: Kind = Kind.INTERNAL,
+        parent: str | None = None,
+        attributes: Attributes | None = None,
     ) -> AbstractContextManager[Span]:
         """Trace what the block does, below `parent` or else the span that this thread is in. An error in it is told."""
 
     def emit(
         self,
         name: str,
+        /,
         *,
         begun_ns: int,
         ended_ns: int,
@@ -107,28 +114,12 @@ class NoTracer:
     _span: Final = _NoSpan()
 
     @contextmanager
-    def span(
-        self, name: str, *, kind: Kind = Kind.INTERNAL, parent: str | None = None, attributes: Attributes | None = None
-    ) -> Iterator[Span]:
+    def span(self, _: str, **__: Any) -> Iterator[Span]:
         """Trace nothing."""
-        del name, kind, parent, attributes
         yield self._span
 
-    def emit(
-        self,
-        name: str,
-        *,
-        begun_ns: int,
-        ended_ns: int,
-        kind: Kind = Kind.INTERNAL,
-        parent: str | None = None,
-        own: str | None = None,
-        attributes: Attributes | None = None,
-        error: str = "",
-    ) -> str | None:
+    def emit(self, _: str, **__: Any) -> None:
         """Tell nobody."""
-        del name, begun_ns, ended_ns, kind, parent, own, attributes, error
-        return None
 
     def annotate(self, attributes: Attributes) -> None:
         """Tell nobody."""
