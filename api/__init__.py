@@ -38,5 +38,5 @@ def create_app(settings: Settings, *, parts: services.Services | None = None) ->
     for plain in (health, metrics.metrics, media, docs.docs):
         app.register_blueprint(plain)
     dialects.install(app)
-    provider_pages.describe(app, api.spec)
+    api.add_chapter(lambda: provider_pages.describe(app, api.spec))
     return app

@@ -1,15 +1,18 @@
 """The OpenAPI document: flask-smorest with problem documents for errors, and bearer keys."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
+from threading import Lock
 from typing import Any, Final, TypeVar
 
-from flask import Flask, current_app
+import flask
+from flask import Flask, Response, current_app
 from flask_smorest import Api, Blueprint
 
 from api.body import StrictParser
 from api.documents import ProblemDocument
-from api.responses import PROBLEM
+from api.responses import JSON, PROBLEM
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -43,15 +46,53 @@ class StrictBlueprint(Blueprint):
 
 
 class OpenApi(Api):
-    """flask-smorest's Api, whose errors are ours (`api.faults`)."""
+    """flask-smorest's Api, whose errors are ours (`api.faults`), and whose document is written when first asked for.
+
+    Writing it takes longer than all else that starts the API, and most processes never show it.
+    """
 
     ERROR_SCHEMA = ProblemDocument
     DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def __init__(self, app: Flask) -> None:
+        self._chapters: list[Callable[[], None]] = []
+        self._document: dict[str, Any] | None = None
+        self._writing = Lock()
+        super().__init__(app)
+
+    def register_blueprint(self, blueprint: Blueprint) -> None:
+        """Mount a blueprint, whose routes the document will have."""
+        self._app.extensions["flask-smorest"]["blp_name_to_api"][blueprint.name] = self
+        self._app.register_blueprint(blueprint)
+        self.add_chapter(partial(self._describe, blueprint))
+
+    def add_chapter(self, write: Callable[[], None]) -> None:
+        """Let `write` add to `spec` before the document is first shown."""
+        self._chapters.append(write)
+
+    def document(self) -> dict[str, Any]:
+        """Return the whole document; not to be changed."""
+        with self._writing:
+            if self._document is None:
+                for write in self._chapters:
+                    write()
+                self._document = self.spec.to_dict()
+            return self._document
+
+    def _openapi_json(self) -> Response:
+        return Response(flask.json.dumps(self.document(), indent=2), mimetype=JSON)
+
+    def _describe(self, blueprint: Blueprint) -> None:
+        blueprint.register_views_in_doc(self, self._app, self.spec, name=blueprint.name, parameters=None)
+        self.spec.tag({"name": blueprint.name, "description": blueprint.description})
 
     def _register_error_handlers(self) -> None:
         """Leave errors to `api.faults`."""
 
     def _register_responses(self) -> None:
+        self.add_chapter(self._describe_errors)
+
+    def _describe_errors(self) -> None:
         for status in HTTPStatus:
             if status >= HTTPStatus.BAD_REQUEST:
                 content = {PROBLEM: {"schema": self.ERROR_SCHEMA}}
@@ -60,7 +101,7 @@ class OpenApi(Api):
 
 
 def install(app: Flask) -> OpenApi:
-    """Add the document at `/openapi.json` to an app; blueprints registered with the result appear in it."""
+    """Add the document at `/openapi.json` to an app; blueprints registered with the result will be in it."""
     app.config.update(
         API_TITLE=TITLE,
         API_VERSION=VERSION,
@@ -76,5 +117,5 @@ def install(app: Flask) -> OpenApi:
 
 def openapi_document() -> dict[str, Any]:
     """Return the current app's OpenAPI document."""
-    document: dict[str, Any] = current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
-    return document
+    api: OpenApi = current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+    return api.document()

@@ -51,9 +51,21 @@ def bench(tmp_path):
     made.parts.hub.close()
 
 
-@pytest.fixture
-def document(bench):
-    return bench.client.get("/openapi.json").json
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    made = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path_factory.mktemp("document"))
+    yield made.client.get("/openapi.json").json
+    made.parts.hub.close()
+
+
+def test_it_is_written_when_it_is_first_asked_for(bench):
+    def paths():
+        return bench.app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()["paths"]
+
+    assert paths() == {}
+    first = bench.client.get("/openapi.json").json
+    assert first["paths"].keys() == paths().keys() > {"/v1/jobs"}
+    assert bench.client.get("/openapi.json").json == first
 
 
 def test_it_is_valid(document):

@@ -20,7 +20,7 @@ WEBHOOK = "https://shop.example/hook"
 
 @pytest.fixture
 def bench(tmp_path):
-    made = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path)
+    made = ApiBench(fakeredis.FakeRedis(decode_responses=True), tmp_path, short_wait_s=0.0)  # nobody draws
     yield made
     made.parts.hub.close()
 
