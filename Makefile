@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := worker,embedded,dev
+# Most of the 16,000 modules are never imported: Python compiles those that are when it meets them, if it may keep them.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,7 +17,7 @@ demo: setup ## one prompt through the whole service: picture, webhook, timeline;
 	@$(BIN)/darkroom demo
 
 .PHONY: test
-test: setup ## every test but the slow ones, on up to four cores
+test: setup ## every test but the slow ones, in up to four processes
 	@$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
 .PHONY: test-slow
@@ -41,7 +43,7 @@ $(READY): pyproject.toml deploy/constraints.txt
 	fi; \
 	echo "Setting up $(VENV) with $$($$found --version): some minutes, once."; \
 	$$found -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(COMPILE) \
 	    --constraint deploy/constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
