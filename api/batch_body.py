@@ -71,7 +71,7 @@ class BatchBody:
         if not isinstance(given, dict):
             raise InvalidField("defaults", "must be an object of fields")
         priority = members.get("priority") or self._query.get("priority", DEFAULT_PRIORITY)
-        return {"priority": priority, **given}
+        return {"priority": priority, **{name: value for name, value in given.items() if value is not None}}
 
     def _idempotency(self) -> Idempotency | None:
         return Idempotency(self._key, self._digest.hexdigest()) if self._key else None

@@ -30,10 +30,11 @@ class JsonBatch:
 
     def lines(self) -> Iterator[Line]:
         """Yield the jobs."""
-        opening = self._text.take()
+        opening = self._text.peek()
         if opening == "[":
             yield from self._elements()
         elif opening == "{":
+            self._text.take()
             yield from self._object()
         else:
             raise MalformedBody("the body must be a JSON list of jobs, or an object with `jobs` or a `matrix`")
@@ -43,21 +44,29 @@ class JsonBatch:
     def _object(self) -> Iterator[Line]:
         seen = False
         for name in self._names():
-            if name == "jobs":
-                if seen or self._text.take() != "[":
-                    raise InvalidField("jobs", "must be one list of jobs")
+            if name == "jobs" and self._text.peek() == "[":
+                if seen:
+                    raise InvalidField("jobs", "is given twice")
                 seen = True
                 yield from self._elements()
-            elif seen and name in {"defaults", "priority", "matrix"}:
-                raise InvalidField(name, "must come before `jobs`")
             else:
-                self.members[name] = self._text.value(MAX_MEMBER_CHARS, what=f"`{name}`")
-        if "matrix" in self.members:
-            if seen:
-                raise InvalidField("matrix", "must not be given together with `jobs`")
-            yield from expand(self.members.pop("matrix"))
+                self._member(name, behind_jobs=seen)
+        matrix = self.members.pop("matrix", None)
+        if matrix is not None and seen:
+            raise InvalidField("matrix", "must not be given together with `jobs`")
+        if matrix is not None:
+            yield from expand(matrix)
         elif not seen:
             raise MissingField("jobs", "is required, or a `matrix`")
+
+    def _member(self, name: str, *, behind_jobs: bool) -> None:
+        """Take a member that is no list of jobs. Null stands for none, as everywhere."""
+        value = self._text.value(MAX_MEMBER_CHARS, what=f"`{name}`")
+        if name == "jobs" and value is not None:
+            raise InvalidField("jobs", "must be one list of jobs")
+        if behind_jobs and name in {"defaults", "priority", "matrix"} and value is not None:
+            raise InvalidField(name, "must come before `jobs`")
+        self.members[name] = value
 
     def _names(self) -> Iterator[str]:
         if self._text.peek() == "}":
@@ -74,6 +83,7 @@ class JsonBatch:
                 return
 
     def _elements(self) -> Iterator[Line]:
+        self._text.take()
         if self._text.peek() == "]":
             self._text.take()
             return

@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
-from marshmallow import fields, validate
+from marshmallow import fields, pre_load, validate
 
 from api.batch_results import FORMATS
 from api.fields import Flag, Known, QueryNumber, Text
-from api.schemas import MAX_WEBHOOK_URL_CHARACTERS, JobRequest, Request, SubmitHeaders
+from api.schemas import MAX_WEBHOOK_URL_CHARACTERS, JobRequest, Request, SubmitHeaders, without_nulls
 from shared.batch import MAX_LINES, BatchOptions
 from shared.job import PRIORITIES
 
@@ -87,6 +87,16 @@ class BatchMembers(BatchFields):
         keys=fields.String(),
         metadata={"description": "Fields of jobs that do not have them.", "example": {"width": 256}},
     )
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Let each member be null."""
+        super().on_bind_field(field_name, field_obj)
+        field_obj.allow_none = True
+
+    @pre_load
+    def _drop_nulls(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Take null as omitted: what the query says holds then, or the default."""
+        return without_nulls(data, self)
 
 
 class BatchListQuery(Request):

@@ -4,6 +4,7 @@ Every fault of a request is reported at once. What only the whole job can tell (
 scheduler's own step limit) is checked by `JobSpec` afterwards.
 """
 
+from collections.abc import Mapping
 from dataclasses import MISSING
 from dataclasses import fields as dataclass_fields
 from typing import Any, Final
@@ -70,6 +71,11 @@ class Request(Schema):
         """Give every field our words for a missing value."""
         field_obj.error_messages = {**field_obj.error_messages, "required": REQUIRED, "null": REQUIRED}
         super().on_bind_field(field_name, field_obj)
+
+
+def without_nulls(data: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return what was given: null is as good as omitted, but for fields that do not exist."""
+    return {name: value for name, value in data.items() if value is not None or name not in schema.fields}
 
 
 def _options(name: str, description: str, **metadata: Any) -> dict[str, Any]:
@@ -272,9 +278,8 @@ class JobRequest(Request):
 
     @pre_load
     def _drop_nulls(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Take null as omitted, but for fields that do not exist."""
-        kept = {name: value for name, value in data.items() if value is not None or name not in self.fields}
-        return with_files(kept)
+        """Take null as omitted."""
+        return with_files(without_nulls(data, self))
 
     @validates_schema
     def _belong_together(self, data: dict[str, Any], **_: Any) -> None:

@@ -118,6 +118,40 @@ def test_its_jobs_have_low_priority_unless_somebody_says_otherwise(bench):
     assert [s.priority for s in submissions(bench, inside)] == ["normal", "high", "normal"]
 
 
+@pytest.mark.parametrize("member", ["name", "priority", "budget", "webhook_url", "archive", "matrix", "defaults"])
+def test_null_means_that_a_member_is_left_out(bench, member):
+    jobs = [{"prompt": "a"}]
+
+    before = accepted(send(bench, {member: None, "jobs": jobs}))
+    behind = accepted(send(bench, {"jobs": jobs, member: None}))
+
+    usual = accepted(send(bench, {"jobs": jobs}))
+    for batch in (before, behind):
+        assert [s.priority for s in submissions(bench, batch)] == ["low"]
+        assert {k: v for k, v in batch.items() if k in {"name", "budget", "price", "archive"}} == {
+            k: v for k, v in usual.items() if k in {"name", "budget", "price", "archive"}
+        }
+
+
+def test_null_leaves_what_the_query_says(bench):
+    body = {"name": None, "priority": None, "defaults": {"priority": None, "width": None}, "jobs": [{"prompt": "a"}]}
+
+    batch = accepted(send(bench, body, query="?name=night&priority=high"))
+
+    assert (batch["name"], submissions(bench, batch)[0].priority) == ("night", "high")
+
+
+def test_null_in_place_of_jobs_or_a_matrix_leaves_the_other(bench):
+    matrix = {"prompt": ["a", "b"]}
+
+    assert accepted(send(bench, {"jobs": None, "matrix": matrix}))["total"] == 2
+    assert accepted(send(bench, {"matrix": matrix, "jobs": None}))["total"] == 2
+    neither = refused(send(bench, {"matrix": None, "jobs": None}))
+    assert (neither["code"], neither["errors"][0]["field"]) == ("missing_field", "jobs")
+    unknown = refused(send(bench, {"what": None, "jobs": [{"prompt": "a"}]}))
+    assert (unknown["code"], unknown["errors"][0]["field"]) == ("unknown_field", "what")
+
+
 def test_one_bad_line_and_nothing_is_taken(bench):
     body = [{"prompt": "a", "image": "data:image/png;base64,"}, *[{"prompt": "b"}] * 600, {"prompt": "c", "what": 1}]
     body[0]["image"] += __import__("base64").b64encode(png()).decode()
@@ -192,6 +226,8 @@ def test_csv_faults_count_from_the_row_below_the_header(bench):
         (b'{"jobs": [{"prompt": "x"}], "colour": 1}', "application/json", 400, "unknown_field", "colour"),
         (b'{"matrix": {"prompt": []}}', "application/json", 400, "invalid_value", "matrix.prompt"),
         (b'{"matrix": {"prompt": ["x"]}, "jobs": []}', "application/json", 400, "invalid_value", "together"),
+        (b'{"jobs": [], "jobs": []}', "application/json", 400, "invalid_value", "twice"),
+        (b'{"jobs": 1}', "application/json", 400, "invalid_value", "one list"),
         (b"prompt,colour\nx,red\n", "text/csv", 400, "unknown_field", "colour"),
         (b"prompt,prompt\nx,y\n", "text/csv", 400, "unknown_field", "twice"),
         (b'prompt\n"x\n', "text/csv", 400, "malformed_body", "CSV"),
