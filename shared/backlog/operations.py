@@ -7,12 +7,24 @@ from typing import Any, TypeVar
 from redis import Redis
 
 from shared.backlog import view
+from shared.backlog.encoding import INGEST_POOL
 from shared.backlog.records import DEAD_MS, AccountLoad, Gate, Lane, SetApart, WorkerView
 from shared.backlog.scripts import OUTAGES, Script
 from shared.celery_app import Bell
 from shared.errors import BacklogUnavailable
 from shared.formats import unmarked
-from shared.keys import gates_key, idle_key, job_key, lanes_key, leases_key, pool_key, worker_key, workers_key
+from shared.keys import (
+    account_key,
+    gates_key,
+    idle_key,
+    job_key,
+    lanes_key,
+    leases_key,
+    names_key,
+    pool_key,
+    worker_key,
+    workers_key,
+)
 from shared.redis_client import now_ms
 
 Answer = TypeVar("Answer")
@@ -54,6 +66,10 @@ class Operations:
         """Return the pools that are paused or draining as a whole."""
         return self._asked(self._shut_pools)
 
+    def pools(self) -> set[str]:
+        """Return every pool that an account, a worker, a job or an earlier gate names, and the couriers'."""
+        return self._asked(self._pools)
+
     def _asked(self, ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
@@ -63,6 +79,15 @@ class Operations:
     def _shut_pools(self) -> dict[str, Gate]:
         names: Any = self._redis.smembers(gates_key())
         return {name: self._gate_of(name, "") for name in sorted(names) if "/" not in name}
+
+    def _pools(self) -> set[str]:
+        accounts: Any = self._redis.hvals(names_key())
+        nodes: Any = self._redis.zrange(workers_key(), 0, -1)
+        pipe = self._redis.pipeline(transaction=False)
+        for key in (*map(account_key, accounts), *map(worker_key, nodes)):
+            pipe.hget(key, "pool")
+        lanes: Any = {*self._redis.hkeys(lanes_key()), *self._running(), *self._redis.smembers(gates_key())}
+        return {INGEST_POOL, *filter(None, pipe.execute()), *(lane.partition("/")[0] for lane in lanes)}
 
     def _lanes(self) -> list[Lane]:
         waiting: Any = self._redis.hgetall(lanes_key())

@@ -16,6 +16,7 @@ from shared.cli.moments import date_text
 from shared.cli.tables import print_table
 from shared.cli.top import top
 from shared.errors import JobNotFound
+from shared.settings import Settings
 
 
 @click.group()
@@ -54,16 +55,25 @@ def _command(name: str, gate: Gate, says: str, explanation: str) -> Callable[...
         pool, _, model = lane.partition("/")
         if not pool:
             raise click.BadParameter("names no pool", param_hint="POOL[/MODEL]")
-        operations_of(data_dir).set_gate(pool, gate, model=model)
+        operations = operations_of(data_dir)
+        _check_pool(pool, {Settings.from_env().pool, *operations.pools()})
+        operations.set_gate(pool, gate, model=model)
         told = {"pool": pool, "model": model or None, "state": gate.value}
         click.echo(json.dumps(told, indent=2) if as_json else f"{lane} {says}.")
 
     return change
 
 
-pause = _command("pause", Gate.PAUSED, "is paused", "Begin no more jobs. New ones are accepted, and wait.")
-drain = _command("drain", Gate.DRAINING, "is draining", "Accept no more jobs. Those that wait are drawn.")
-resume = _command("resume", Gate.OPEN, "is open", "Open it again, and wake workers for what waits.")
+def _check_pool(pool: str, known: set[str]) -> None:
+    if pool not in known:
+        raise click.ClickException(
+            f"there is no pool {pool!r}: no account, worker or job is in it; known are {', '.join(sorted(known))}"
+        )
+
+
+pause = _command("pause", Gate.PAUSED, "is paused", "Begin no more jobs of a pool. New ones are accepted, and wait.")
+drain = _command("drain", Gate.DRAINING, "is draining", "Accept no more jobs for a pool. Those that wait are drawn.")
+resume = _command("resume", Gate.OPEN, "is open", "Open a pool again, and wake workers for what waits.")
 
 
 @queue.command()

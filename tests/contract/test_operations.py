@@ -6,7 +6,8 @@ import pytest
 
 from shared.backlog import Gate, Operations
 from shared.errors import PoolDraining
-from shared.job import Result, Status
+from shared.job import Result, Status, Submission
+from shared.spec import JobSpec
 from tests.contract.test_backlog import NODE, POOL, Bench
 
 
@@ -132,6 +133,18 @@ def test_workers_are_seen_with_what_they_hold(bench, operations):
     assert [worker.idle for worker in operations.workers()] == [True, False]
     bench.redis.zincrby("{dr}:live", -7000, NODE)
     assert operations.workers()[1].is_silent
+
+
+def test_a_pool_is_known_by_whatever_names_it(bench, operations):
+    assert operations.pools() == {"ingest", "default"}  # alice's
+    bench.accounts.create_key("bob", pool="large")
+    bench.hello("w@host", pool="night")
+    submission = Submission(spec=JobSpec(prompt="a circle", model="demo", seed=7))
+    bench.backlog.submit(submission, account=bench.account, pool="orphan", price=0)
+    operations.set_gate("shut", Gate.DRAINING)
+    operations.set_gate("half", Gate.PAUSED, model="demo")
+
+    assert operations.pools() == {"ingest", "default", "large", "night", "orphan", "shut", "half"}
 
 
 def test_the_busiest_accounts_come_first(bench, operations):

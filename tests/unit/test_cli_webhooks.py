@@ -79,3 +79,23 @@ def test_a_pool_is_paused_drained_and_resumed(run, valkey):
 
     assert json.loads(run("queue", "ls", "--json").output) == {"lanes": [], "pools": {}}
     assert run("queue", "pause", "/demo").exit_code == 2
+
+
+@pytest.mark.parametrize("word", ["pause", "drain", "resume"])
+def test_a_pool_that_nobody_has_heard_of_is_refused_by_name(run, valkey, word):
+    Accounts(valkey).create_key("studio", pool="large")
+
+    refused = run("queue", word, "defualt")
+
+    assert refused.exit_code == 1
+    assert "there is no pool 'defualt'" in refused.output
+    assert "known are default, ingest, large" in refused.output
+    assert json.loads(run("queue", "ls", "--json").output) == {"lanes": [], "pools": {}}
+    assert run("queue", word, "large").exit_code == 0, "no worker of it lives, but an account is in it"
+
+
+def test_what_an_operator_shut_can_be_opened_when_nothing_else_is_left_of_the_pool(run, valkey):
+    Operations(valkey, SilentBell()).set_gate("gone", Gate.PAUSED)
+
+    assert run("queue", "resume", "gone").exit_code == 0
+    assert run("queue", "resume", "gone").exit_code == 1
