@@ -143,7 +143,8 @@ class Backlog(Reader):
         self._ring(woken, entry)
         job = self.read(uid, account=account)
         if state == "ok":
-            counts.ended(job.submission, Status.CANCELLED)
+            with outages():
+                counts.cancelled(self._redis, uid, job.submission)
         return job
 
     def erase(self, uid: int, *, account: str) -> Job:

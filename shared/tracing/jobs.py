@@ -2,10 +2,12 @@
 
 from typing import Final
 
-from shared.job import Submission
+from shared import tracing
+from shared.job import Status, Submission
 
 #: What work goes by in those conventions.
 SYSTEM: Final = "darkroom"
+_MS: Final = 1_000_000
 
 
 def about_job(submission: Submission, *, uid: int, account: str, pool: str) -> dict[str, str | int]:
@@ -23,3 +25,35 @@ def about_job(submission: Submission, *, uid: int, account: str, pool: str) -> d
         "darkroom.task": str(spec.task),
         "darkroom.images": spec.num_images,
     }
+
+
+def ended_by_queue(
+    submission: Submission,
+    status: Status,
+    *,
+    uid: int,
+    account: str,
+    handle: str,
+    pool: str,
+    attempts: int,
+    created_ms: int,
+    finished_ms: int,
+    error: str = "",
+) -> None:
+    """Tell of the end of a job that no worker tells of: from its acceptance, by Redis' clock. `error` is a code."""
+    trace = tracing.of_job(submission.trace, handle)
+    # Where no request left a place in its own trace, the job's begins with its first wait, or with this.
+    begins = submission.trace is None and attempts == 0
+    tracing.tracer().emit(
+        "end",
+        begun_ns=created_ms * _MS,
+        ended_ns=finished_ms * _MS,
+        parent=None if begins else trace,
+        own=trace if begins else None,
+        attributes={
+            **about_job(submission, uid=uid, account=account, pool=pool),
+            "darkroom.attempt": attempts,
+            "darkroom.status": str(status),
+        },
+        error=error,
+    )

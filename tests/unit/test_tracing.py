@@ -172,6 +172,65 @@ def test_each_job_of_a_batch_has_a_trace_that_begins_with_its_wait(bench, traces
         assert lease.handle not in repr(traces.spans())  # it opens the job's pictures
 
 
+def ended(bench, traces, uid):
+    """Return the span of a job's end, and check what all of them tell."""
+    (end,) = [span for span in traces.spans("end") if span.attributes["darkroom.uid"] == uid]
+    state = bench.redis.hgetall(f"{{dr}}:j:{uid}")
+    assert (end.begun_ns, end.ended_ns) == (int(state["created"]) * 10**6, int(state["finished"]) * 10**6)
+    assert end.attributes["darkroom.pool"] == "default"
+    return end
+
+
+def test_a_job_that_is_cancelled_while_it_waits_has_an_end(bench, traces):
+    uid = bench.post("/v1/jobs", {"prompt": "a"}, traceparent=TRACEPARENT).json["uid"]
+    bench.post(f"/v1/jobs/{uid}/cancel")
+    bench.post(f"/v1/jobs/{uid}/cancel")  # it has ended once
+
+    end = ended(bench, traces, uid)
+    assert (end.trace, end.parent, end.error) == (TRACE, traces.span("submit").span, None)
+    assert (end.attributes["darkroom.status"], end.attributes["darkroom.attempt"]) == ("cancelled", 0)
+
+
+def test_of_a_running_job_that_is_cancelled_its_worker_tells(bench, traces):
+    uid = bench.post("/v1/jobs", {"prompt": "a"}).json["uid"]
+    assert claim(bench)
+    bench.post(f"/v1/jobs/{uid}/cancel")
+
+    assert traces.spans("end") == []
+
+
+def test_a_job_that_was_too_late_has_an_end(bench, traces, monkeypatch):
+    monkeypatch.setattr(bench.redis, "info", lambda *_: {"run_id": "fake"})  # fakeredis has none
+    uid = bench.post("/v1/jobs", {"prompt": "a", "start_deadline_s": 60}, traceparent=TRACEPARENT).json["uid"]
+    bench.redis.zadd("{dr}:deadline", {uid: 1})
+    bench.backlog.sweep()
+
+    end = ended(bench, traces, uid)
+    assert (end.trace, end.parent, end.error) == (TRACE, traces.span("submit").span, None)
+    assert end.attributes["darkroom.status"] == "expired"
+
+
+def test_a_job_that_was_lost_with_three_workers_has_an_end_that_is_an_error(bench, traces):
+    uid = bench.post("/v1/jobs", {"prompt": "a"}, traceparent=TRACEPARENT).json["uid"]
+    for incarnation in range(4):
+        bench.backlog.hello(NODE, str(incarnation), pool="default", models=["demo"])
+        bench.backlog.claim(NODE, max_jobs=1, max_images=16)
+
+    end = ended(bench, traces, uid)
+    assert (end.parent, end.error) == (traces.span("submit").span, "worker_lost")
+    assert (end.attributes["darkroom.status"], end.attributes["darkroom.attempt"]) == ("failed", 3)
+
+
+def test_the_trace_of_a_batchs_job_that_was_never_claimed_begins_with_its_end(bench, traces):
+    batch = bench.post("/v1/batches", [{"prompt": "a"}]).json["id"]
+    (uid,) = bench.redis.lrange(f"{{dr}}:bu:{batch}", 0, -1)
+    bench.post(f"/v1/batches/{batch}/cancel")
+
+    end = ended(bench, traces, int(uid))
+    assert end.parent == ""
+    assert f"00-{end.trace}-{end.span}-01" == tracing.of_job(None, bench.redis.hget(f"{{dr}}:j:{uid}", "handle"))
+
+
 def test_every_call_of_a_webhook_is_in_the_jobs_trace_and_says_so(bench, traces, courier):
     with receiver() as server:
         server.replies = [Reply(status=500, body=b"out of order"), Reply()]
