@@ -3,8 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Self
 
@@ -38,17 +37,17 @@ from shared.outbox import (
     Outbox,
     Outcome,
     Verdict,
-    after_failure,
     endpoint_of,
     signed_headers,
 )
 from shared.redis_client import connect, signing_secret
-from shared.safe_http import Answer, OutboundFailed, SafeHttp
+from shared.safe_http import OutboundFailed, SafeHttp
 from shared.settings import Settings
 from shared.storage import open_storage
 from shared.tracing import Span
 from worker import traces
 from worker.receivers import Busy, Call, Receivers
+from worker.verdicts import failed, given_up, judge
 
 #: How long a receiver may take, from the lookup of its name to the end of its answer.
 DELIVERY_S: Final = 15.0
@@ -63,8 +62,6 @@ NOBODY_THERE: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAV
 
 #: Events that are told while a job runs; all others bear the name of a status.
 _RUNNING_EVENTS: Final = frozenset({"started", "progress"})
-#: Of a Retry-After; more would be years.
-_PAUSE_DIGITS: Final = 9
 
 log = structlog.get_logger(__name__)
 
@@ -128,16 +125,16 @@ class Courier:
     def _attempt(self, entry: Entry, made: list[CallRecord]) -> Verdict:
         """Make an entry's calls, and note them in `made`."""
         if entry.tries > MAX_ATTEMPTS:  # attempts that ended without a word count as well
-            return _given_up(entry, "Every attempt was cut short.")
+            return given_up(entry, "Every attempt was cut short.")
         try:
             return self._make(entry, made)
         except (JobNotFound, BatchNotFound, ImageNotFound, Unauthorized) as error:
-            return _given_up(entry, error.message)
+            return given_up(entry, error.message)
         except StorageUnavailable as error:
-            return _failed(entry, error=error.message)
+            return failed(entry, error=error.message)
         except Busy as busy:
             if time.time() - entry.since_ms / 1000 > GIVE_UP_S:
-                return _given_up(entry, str(busy))
+                return given_up(entry, str(busy))
             return Verdict(outcome=Outcome.LATER, delay_s=busy.delay_s, error=str(busy))
 
     def _make(self, entry: Entry, made: list[CallRecord]) -> Verdict:
@@ -158,12 +155,12 @@ class Courier:
     ) -> Verdict:
         """Make the calls that no earlier attempt has made, in their order; the first that fails ends the attempt."""
         if not calls:
-            return _given_up(entry, "No webhook is asked for.")
+            return given_up(entry, "No webhook is asked for.")
         verdict = Verdict(outcome=Outcome.DELIVERED)
         for number in range(entry.told, len(calls)):
             url = calls[number].url
             if self.outbox.is_disabled(entry.account, url):
-                return _given_up(entry, "The endpoint has answered 410 and is disabled.")
+                return given_up(entry, "The endpoint has answered 410 and is disabled.")
             verdict, record = self._call(calls[number], entry.message_id(subject.handle, number), entry, subject)
             made.append(record)
             if verdict.status == HTTPStatus.GONE:  # how a receiver says "never again"
@@ -171,7 +168,7 @@ class Courier:
             if verdict.outcome is not Outcome.DELIVERED:
                 break
             if number + 1 < len(calls) and not self.outbox.told(entry, number + 1):
-                return _failed(entry, error="Another attempt has begun.")
+                return failed(entry, error="Another attempt has begun.")
         return verdict
 
     def _call(self, call: Callback, message_id: str, entry: Entry, subject: Job | Batch) -> tuple[Verdict, CallRecord]:
@@ -214,10 +211,10 @@ class Courier:
             if isinstance(error, OutboundRefused):
                 place.answered()
             span.fail(error.code)
-            return _failed(entry, error=error.message), ""
+            return failed(entry, error=error.message), ""
         if answer.status not in NOBODY_THERE:
             place.answered()
-        verdict = _judge(entry, answer)
+        verdict = judge(entry, answer)
         span.set({"http.response.status_code": answer.status})
         if verdict.outcome is not Outcome.DELIVERED:
             span.fail(str(answer.status))
@@ -252,38 +249,10 @@ def is_stale(entry: Entry, job: Job) -> bool:
     return job.status.is_terminal or entry.event in _RUNNING_EVENTS
 
 
-def asked_pause_s(header: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for, given as a number or as a date; 0 for anything else."""
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:_PAUSE_DIGITS])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-
-
-def _judge(entry: Entry, answer: Answer) -> Verdict:
-    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        return Verdict(outcome=Outcome.DELIVERED, status=answer.status)
-    if answer.status == HTTPStatus.GONE:
-        return replace(_given_up(entry, answer.body_excerpt), status=answer.status)
-    pause_s = asked_pause_s(answer.headers.get("retry-after"))
-    return _failed(entry, status=answer.status, error=answer.body_excerpt, pause_s=pause_s)
-
-
 def _count(entry: Entry, held: str) -> None:
     WEBHOOK_ATTEMPTS.labels(entry.event, held).inc()
     if held == Outcome.DELIVERED.value:
         WEBHOOK_LAG.labels(entry.event).observe(max(0.0, time.time() - entry.since_ms / 1000))
-
-
-def _failed(entry: Entry, *, error: str, status: int | None = None, pause_s: float = 0.0) -> Verdict:
-    return after_failure(entry.tries, status=status, error=error, passing=entry.is_passing, not_before_s=pause_s)
-
-
-def _given_up(entry: Entry, why: str) -> Verdict:
-    return Verdict(outcome=Outcome.DROPPED if entry.is_passing else Outcome.DEAD, error=why)
 
 
 def _json(data: dict[str, object]) -> bytes:

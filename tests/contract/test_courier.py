@@ -27,9 +27,10 @@ from shared.storage.disk import DiskStorage
 from shared.webhook_secrets import UnknownAccount, WebhookSecrets
 from tests.services import Reply, free_port, receiver, wait_until
 from tests.services import valkey as valkey_service
-from worker.courier import Courier, as_announced, asked_pause_s, build_courier
+from worker.courier import Courier, as_announced, build_courier
 from worker.receivers import FAILURES_TO_OPEN, Receivers
 from worker.ticker import RUNG_AT_ONCE, Ticker
+from worker.verdicts import asked_pause_s
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 NODE = "worker@host"
