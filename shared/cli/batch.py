@@ -51,6 +51,7 @@ def _known(_: click.Context, __: click.Parameter, file: Path) -> Path:
 @click.option("--name", help="What the batch is called.  [default: the file's name]")
 @click.option("--priority", type=click.Choice(sorted(PRIORITIES)), help="Of jobs that name none.  [default: low]")
 @click.option("--budget", type=Credits(), help="The most it may cost, in credits; else it is refused.")
+@click.option("--webhook-url", help="Called once, when all of it has ended.")
 @click.option("--dry-run", is_flag=True, help="Check the file and tell what it would cost; draw nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @uses_api

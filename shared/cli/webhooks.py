@@ -62,7 +62,7 @@ def test(url: str, *, account: str | None, secret: str | None, as_json: bool, da
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @uses_api
 def ls(api: Api, *, uid: int | None, of_batch: bool, dead: bool, as_json: bool) -> None:
-    """List the latest calls: about the job UID, else all."""
+    """List the latest calls: about the job or batch UID, else all."""
     if dead:
         found = api.get("/v1/webhooks/dead", limit=200)
     else:
@@ -82,9 +82,9 @@ def ls(api: Api, *, uid: int | None, of_batch: bool, dead: bool, as_json: bool) 
 @_JSON
 @uses_api
 def redeliver(api: Api, *, uids: tuple[int, ...], of_batch: bool, dead: bool, as_json: bool) -> None:
-    """Send the closing webhooks of the jobs UIDS once more."""
+    """Send the closing webhooks of the jobs or batches UIDS once more."""
     if not uids and not dead:
-        raise click.UsageError("name jobs, or --dead")
+        raise click.UsageError("name jobs, batches with --batch, or --dead")
     of_batches = dict.fromkeys(uids, of_batch)
     if dead:
         rows = api.get("/v1/webhooks/dead", limit=200)["data"]

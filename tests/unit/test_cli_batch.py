@@ -258,11 +258,24 @@ def test_wrong_usage_is_told(desk, prompts, tmp_path, arguments, says):  # noqa:
 
 def test_options_belong_to_the_batch(desk, waiting, draw, prompts):  # noqa: F811
     waiting(draw, draw, draw)
-    options = ("--name", "trial", "--priority", "high", "--budget", "100")
+    options = (
+        "--name",
+        "trial",
+        "--priority",
+        "high",
+        "--budget",
+        "100",
+        "--webhook-url",
+        "https://shop.example/a?b=c&d",
+    )
     desk.run("batch", "run", "prompts.csv", "-o", "out", *options)
 
     (batch,) = desk.json("batch", "ls")
     assert (batch["name"], batch["budget"]) == ("trial", 100_000)
+    kept = desk.bench.parts.batches.read(batch["id"], account=desk.bench.credentials.account)
+    assert kept.options.webhook_url == "https://shop.example/a?b=c&d"
+    wrong = ("-o", "other", "--webhook-url", "ftp://shop.example/")
+    assert "webhook_url" in desk.run("batch", "run", "prompts.csv", *wrong, exit_code=1)
     assert "budget" in desk.run("batch", "run", "prompts.csv", "-o", "poor", "--budget", "0.001", exit_code=1)
 
 
