@@ -1,9 +1,11 @@
 """Reads multipart forms, in which a part may be a file without bearing a file's name.
 
 Werkzeug, as the standard has it, takes a part without one for text. But Node's `form-data` sends buffers so, typed
-`application/octet-stream`, and with it the examples of more than one provider.
+`application/octet-stream`, and with it the examples of more than one provider; Stability's own in Go send pictures
+without any type.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BytesIO
@@ -19,6 +21,9 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 MULTIPART: Final = "multipart/form-data"
 #: What a part without a file's name must call itself to be a file.
 _FILE_TYPES: Final = ("application/octet-stream", "image/")
+#: What a part that calls itself nothing of the kind begins with to be one: PNG's, JPEG's and WebP's first bytes.
+_PICTURE: Final = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP", re.DOTALL)
+_PICTURE_BYTES: Final = 12
 _CHUNK_BYTES: Final = 64 * 1024
 _Parsed = tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]
 
@@ -37,7 +42,7 @@ class FormParser(FormDataParser):
         with ExitStack() as opened:
             try:
                 for part, held in self._parts(stream, boundary.encode(), opened):
-                    if _is_file(part):
+                    if _is_file(part) or _is_picture(held):
                         files.append((part.name, _file(part, held)))
                     else:
                         charset = MultiPartParser().get_part_charset(part.headers)
@@ -75,6 +80,12 @@ class Request(flask.Request):
 def _is_file(part: Field | File) -> bool:
     kind, _ = parse_options_header(part.headers.get("content-type"))
     return isinstance(part, File) or kind.lower().startswith(_FILE_TYPES)
+
+
+def _is_picture(held: IO[bytes]) -> bool:
+    found = _PICTURE.match(held.read(_PICTURE_BYTES))
+    held.seek(0)
+    return found is not None
 
 
 def _file(part: Field | File, held: IO[bytes]) -> FileStorage:

@@ -43,9 +43,12 @@ from shared.order import Order
 from shared.spec import JobSpec
 
 NAME: Final = "modelslab"
-ENTERPRISE: Final = ("/api/v1/enterprise", "/api/v1/enterprise/images", "/api/v1/enterprise/realtime")
+ENTERPRISE: Final = (
+    *("/api/v1/enterprise", "/api/v1/enterprise/images", "/api/v1/enterprise/realtime"),
+    "/api/v1/enterprise/image_editing",
+)
 COMMUNITY: Final = (
-    *("/api/v6/images", "/api/v6/realtime", "/api/v5"),
+    *("/api/v6/images", "/api/v6/realtime", "/api/v6/image_editing", "/api/v5"),
     *("/api/v3", "/api/v3/dreambooth", "/api/v4/dreambooth"),
 )
 #: Text to image at the path itself, and a list of models beside it.

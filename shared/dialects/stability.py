@@ -2,11 +2,12 @@
 
 https://platform.stability.ai/docs/api-reference (SDXL & SD1.6, Version 1)
 
-Samplers, CLIP guidance and styles are those that aithriving took over. The engine's id is the model's name.
+Samplers, CLIP guidance and styles are those that aithriving took over. The engine's id is the model's name. The
+previews of version 1 are there too, as far as they were like it.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from shared.accounts import Account
@@ -47,6 +48,9 @@ from shared.order import Order, named
 from shared.spec import JobSpec
 
 NAME: Final = "stability"
+#: v1beta was version 1 under another name. So was v1alpha, but for its forms, which held one field of JSON.
+VERSIONS: Final = ("v1", "v1beta", "v1alpha")
+WITHOUT_FORMS: Final = "v1alpha"
 PNG: Final = "image/png"
 MILLICREDITS: Final = 1000
 #: What an account that is not metered is told it has: the answer must be a number.
@@ -148,6 +152,13 @@ def balance(call: Call, desk: Desk) -> Reply:
     return Reply(body={"credits": UNMETERED_CREDITS if found is None else found / MILLICREDITS})
 
 
+def account(call: Call, desk: Desk) -> Reply:
+    """Answer who is calling, which is how programs try a key; an account is its own organization."""
+    found = desk.account(call.bearer())
+    own = {"id": found.id, "name": found.name, "role": "MEMBER", "is_default": True}
+    return Reply(body={"id": found.id, "email": "", "organizations": [own]})
+
+
 def _common(reader: Reader) -> dict[str, Any]:
     preset = fields.word(reader, "clip_guidance_preset")
     sampler = fields.word(reader, "sampler") or AUTOMATIC_SAMPLERS[preset != "NONE"]
@@ -200,40 +211,41 @@ def _webhook(job: Job, links: Links) -> dict[str, Any]:
     return render_webhook(job, links)  # it has none of its own: its calls are synchronous
 
 
-DIALECT: Final = Dialect(
-    name=NAME,
-    routes=(
+def _draws(path: str, parse: Callable[[Call, Account], Order], summary: str, schema: Mapping[str, Any]) -> Submit:
+    return Submit(
+        path=path,
+        parse=parse,
+        render=render,
+        wait=lambda _: Wait.END,
+        summary=summary,
+        schema=schema,
+        page=pages.TEXT_PAGE if path.endswith("text-to-image") else pages.FORM_PAGE,
+    )
+
+
+def _routes(version: str) -> tuple[Submit | Answer, ...]:
+    engine, image = f"/{version}/generation/<engine>", fields.form_schema(masking=False)
+    forms = (
+        _draws(f"{engine}/image-to-image", parse_image_to_image, "Image to image.", image),
+        _draws(f"{engine}/image-to-image/masking", parse_masking, "Paint by a mask.", fields.form_schema(masking=True)),
+    )
+    return (
+        _draws(f"{engine}/text-to-image", parse_text_to_image, "Text to image.", fields.text_schema()),
+        *(() if version == WITHOUT_FORMS else forms),
         *(
-            Submit(
-                path=f"/v1/generation/<engine>/{path}",
-                parse=parse,
-                render=render,
-                wait=lambda _: Wait.END,
-                summary=summary,
-                schema=schema,
-                page=page,
-            )
-            for path, parse, summary, schema, page in (
-                ("text-to-image", parse_text_to_image, "Text to image.", fields.text_schema(), pages.TEXT_PAGE),
-                (
-                    "image-to-image",
-                    parse_image_to_image,
-                    "Image to image.",
-                    fields.form_schema(masking=False),
-                    pages.FORM_PAGE,
-                ),
-                (
-                    "image-to-image/masking",
-                    parse_masking,
-                    "Paint by a mask.",
-                    fields.form_schema(masking=True),
-                    pages.FORM_PAGE,
-                ),
+            Answer(path=f"/{version}/{path}", answer=answer, summary=summary, page=page)
+            for path, answer, summary, page in (
+                ("engines/list", engines, "The models.", pages.ENGINES_PAGE),
+                ("user/account", account, "Who is calling.", pages.ACCOUNT_PAGE),
+                ("user/balance", balance, "The caller's credits.", pages.BALANCE_PAGE),
             )
         ),
-        Answer(path="/v1/engines/list", answer=engines, summary="The models.", page=pages.ENGINES_PAGE),
-        Answer(path="/v1/user/balance", answer=balance, summary="The caller's credits.", page=pages.BALANCE_PAGE),
-    ),
+    )
+
+
+DIALECT: Final = Dialect(
+    name=NAME,
+    routes=tuple(route for version in VERSIONS for route in _routes(version)),
     key=Call.bearer,
     render_error=render_error,
     render_webhook=_webhook,

@@ -38,6 +38,23 @@ _ENGINE: Final = record(
     },
 )
 _ENGINES: Final = {"title": "StabilityEngines", "type": "array", "items": _ENGINE}
+_ORGANIZATION: Final = record(
+    "StabilityOrganization",
+    {
+        "id": text("The account."),
+        "name": text("Its name."),
+        "role": text("Always so.", const="MEMBER"),
+        "is_default": {"const": True, "description": "Always so."},
+    },
+)
+_ACCOUNT: Final = record(
+    "StabilityAccount",
+    {
+        "id": text("The account."),
+        "email": text("Empty: accounts have no address.", const=""),
+        "organizations": {"type": "array", "items": _ORGANIZATION, "description": "The account itself."},
+    },
+)
 _BALANCE: Final = record("StabilityBalance", {"credits": number("What is left.")})
 _ERROR: Final = record(
     "StabilityError",
@@ -51,6 +68,7 @@ _ERROR: Final = record(
 TEXT_PAGE: Final = Page(answers=_IMAGES, errors=_DRAWING, headers=_HEADERS)
 FORM_PAGE: Final = Page(answers=_IMAGES, errors=_DRAWING, headers=_HEADERS, content_types=(FORM,))
 ENGINES_PAGE: Final = Page(answers={200: (Told(description="The models.", schema=_ENGINES),)}, errors=_READING)
+ACCOUNT_PAGE: Final = Page(answers={200: (Told(description="Who is calling.", schema=_ACCOUNT),)}, errors=_READING)
 BALANCE_PAGE: Final = Page(answers={200: (Told(description="What is left.", schema=_BALANCE),)}, errors=_READING)
 MANUAL: Final = Manual(
     title="Stability",

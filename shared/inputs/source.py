@@ -62,6 +62,8 @@ def parse_source(text: object, *, field: str, max_bytes: int = MAX_BYTES) -> Inl
 def _checked_url(text: str, field: str) -> str:
     if len(text) > MAX_URL_CHARS:
         raise InvalidField(field, f"must be a URL of at most {MAX_URL_CHARS:,} characters")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # halves of characters; cannot be stored
+        raise InvalidField(field, "must be valid Unicode text")
     return text
 
 

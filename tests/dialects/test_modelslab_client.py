@@ -17,9 +17,11 @@ from tests.dialects import rig
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is written for pydantic 1
     from modelslab_py.core.apis.community import Community
+    from modelslab_py.core.apis.image_editing import Image_editing
     from modelslab_py.core.apis.realtime import Realtime
     from modelslab_py.core.client import Client
     from modelslab_py.schemas.community import ControlNet, Image2Image, Inpainting, Text2Image
+    from modelslab_py.schemas.image_editing import InpaintingSchema
     from modelslab_py.schemas.realtime import (
         RealtimeImage2ImageSchema,
         RealtimeInpaintingSchema,
@@ -126,6 +128,20 @@ def test_inpainting_with_urls_and_base64(bench, worker, url, receiver):
     assert answer["status"] == "success"
     assert Image.open(io.BytesIO(base64.b64decode(answer["output"][0]))).size == (64, 64)
     assert worker.specs[0].task == "inpaint"
+
+
+@pytest.mark.parametrize("enterprise", [True, False])
+def test_inpainting_where_its_editing_calls_are(bench, worker, url, receiver, enterprise):
+    api = community(bench, url, enterprise=enterprise, kind=Image_editing)
+    white = base64.b64encode(png("white")).decode()
+
+    answer = api.inpainting(
+        InpaintingSchema(prompt="a fox", init_image=serving(receiver, "blue"), mask_image=white, **SIZE)
+    )
+
+    assert answer["status"] == "success"
+    assert worker.specs[0].task == "inpaint"
+    assert api.fetch(str(answer["id"]))["output"][0].startswith(url)
 
 
 @pytest.mark.parametrize("example", ["seed_body_raw", "seed_fetch"])

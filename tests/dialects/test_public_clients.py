@@ -79,6 +79,26 @@ def test_so_are_masks_and_other_services_files(bench, worker):
     assert [spec.task for spec in worker.specs] == ["inpaint", "image_to_image", "image_to_image"]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_so_is_a_picture_whose_part_tells_nothing(bench, worker, kind):
+    """As the service's own examples in Go send it."""
+    out = io.BytesIO()
+    Image.new("RGB", (512, 512), "red").save(out, kind)
+    nothing = 'Content-Disposition: form-data; name="init_image"', out.getvalue()
+
+    answer = send(bench, IMAGE_TO_IMAGE.format("demo"), nothing, field("text_prompts[0][text]", "a fox"))
+
+    assert answer.status_code == 200, answer.text
+    assert worker.specs[0].task == "image_to_image"
+
+
+def test_text_that_begins_like_a_picture_is_text(bench, worker):
+    answer = send(bench, IMAGE_TO_IMAGE.format("demo"), buffer("init_image"), field("text_prompts[0][text]", "RIFFs"))
+
+    assert answer.status_code == 200, answer.text
+    assert worker.specs[0].prompt == "RIFFs"
+
+
 def test_text_stays_text_in_its_own_characters(bench, worker):
     disposition = 'Content-Disposition: form-data; name="text_prompts[0][text]"'
     latin = f"{disposition}\r\nContent-Type: text/plain; charset=iso-8859-1", "füchse".encode("latin-1")
@@ -155,6 +175,53 @@ def test_the_engines_that_programs_have_built_in(bench, worker, engine):
     assert answer.status_code == 200, answer.text
     assert Image.open(io.BytesIO(base64.b64decode(answer.json["artifacts"][0]["base64"]))).size == (512, 512)
     assert worker.specs[0].model == "demo"
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+def test_the_previews_of_version_1(bench, worker, version):
+    """With the bare key, and a picture's type over JSON, as programs have sent it."""
+    prompts = [{"text": "a lighthouse", "weight": 1}, {"text": "fog", "weight": -1}]
+    body = {"text_prompts": prompts, "cfg_scale": 7, "width": 512, "height": 512, "samples": 1, "steps": 30}
+    bare = {"Authorization": bench.credentials.key, "Accept": "image/png", "Content-Type": "image/png"}
+
+    path = f"/{version}/generation/stable-diffusion-v1-5/text-to-image"
+    answer = bench.client.post(path, data=json.dumps(body), headers=bare)
+
+    assert (answer.status_code, answer.mimetype) == (200, "image/png"), answer.text
+    assert (worker.specs[0].prompt, worker.specs[0].negative_prompt) == ("a lighthouse", "fog")
+    assert bench.get(f"/{version}/user/balance").json == {"credits": 1_000_000}
+    assert "demo" in {engine["id"] for engine in bench.get(f"/{version}/engines/list").json}
+
+
+def test_the_forms_of_version_1_beta(bench, worker):
+    path = IMAGE_TO_IMAGE.format("demo").replace("v1", "v1beta")
+
+    answer = send(bench, path, buffer("init_image"), field("text_prompts[0][text]", "a fox"), field("height", "512"))
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Darkroom-Ignored"] == "height"
+    assert worker.specs[0].task == "image_to_image"
+
+
+def test_the_forms_of_version_1_alpha_are_not_there(bench):
+    options = json.dumps({"text_prompts": [{"text": "a fox"}], "step_schedule_start": 0.6})
+    path = IMAGE_TO_IMAGE.format("demo").replace("v1", "v1alpha")
+
+    answer = send(bench, path, buffer("init_image"), field("options", options))
+
+    assert (answer.status_code, told("stability", answer)) == (404, f"There is nothing at {path}.")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+def test_a_key_is_tried_by_asking_for_its_account(bench, version):
+    path, id_ = f"/{version}/user/account", bench.credentials.account
+
+    answer = bench.get(path)
+
+    organization = {"id": id_, "name": "alice", "role": "MEMBER", "is_default": True}
+    assert answer.json == {"id": id_, "email": "", "organizations": [organization]}
+    refused = bench.client.get(path, headers={"Authorization": "Bearer sk-nothing"})
+    assert (refused.status_code, refused.json["name"]) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize("scheme", ["", "Bearer ", "bearer ", "BEARER  "])

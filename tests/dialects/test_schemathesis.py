@@ -24,7 +24,10 @@ CHECKS = (
     "response_schema_conformance",
 )
 #: The same routes under other paths.
-ALIASES = r"^/api/(v1/enterprise/(images|realtime)|v3|v4|v5|v6)/|^/api/v[34]/dreambooth|^/generate/controlnet-sd$"
+ALIASES = (
+    r"^/api/(v1/enterprise/(images|realtime|image_editing)|v3|v4|v5|v6)/|^/api/v[34]/dreambooth"
+    r"|^/generate/controlnet-sd$|^/v1(beta|alpha)/"
+)
 #: Bodies of so many fields that going to the bounds of each takes minutes. Their readers' own tests do so too.
 LARGE = (
     r"^/v1/(jobs|batches)$|/(text2img|img2img|inpaint|controlnet|textToImage|imageToImage)$|^/generate/|/ai/|/v1/gen"

@@ -146,6 +146,7 @@ NEEDS = {
         ("GET", "/v1/models", None),
         ("GET", "/v1/engines/list", None),
         ("GET", "/v1/user/balance", None),
+        ("GET", "/v1/user/account", None),
         ("GET", "/api/v1/private/client/request/{uid}", None),
         ("POST", "/api/v6/images/fetch/{uid}", {}),
         ("POST", "/api/v1/enterprise/system_details", {}),
