@@ -31,6 +31,8 @@ FEW = 64
 LIMIT = 2_000_000
 NODE = "worker@bench"
 BATCH = 8
+#: How many were there when memory is measured depends on how fast the queue was filled.
+NONCES = "{dr}:n:*"
 #: The aims.
 MOST_RATIO = 1.3
 MOST_BYTES = 1536
@@ -61,7 +63,8 @@ class Side:
         """Submit a job as large as usual ones; return its uid and account."""
         account = self.accounts[self.waiting % ACCOUNTS]
         prompt = f"a large red circle on a blue background, studio light, number {self.waiting}"
-        submission = Submission(spec=JobSpec(prompt=prompt, model="demo", seed=self.waiting), track_id=self.waiting)
+        spec = JobSpec(prompt=prompt, model="demo", seed=self.waiting)
+        submission = Submission(spec=spec, track_id=self.waiting, priority="normal")  # the API has settled it by then
         return self.backlog.submit(submission, account=account, pool="default").uid, account
 
     def sample(self) -> None:
@@ -75,8 +78,20 @@ class Side:
         self.backlog.handback(NODE, claim.leases)
 
     def bytes_used(self) -> int:
-        """Return the memory of all that the server keeps."""
+        """Return the memory of all that the server keeps for longer than submits may be repeated."""
+        cursor, begun = 0, False
+        while cursor or not begun:
+            cursor, nonces = self.redis.scan(cursor, match=NONCES, count=10_000)
+            begun = True
+            if nonces:
+                self.redis.delete(*nonces)
         return int(self.redis.info("memory")["used_memory"])
+
+    def bytes_of_nonce(self) -> int:
+        """Return the memory that lets one submit be repeated, for two minutes."""
+        uid, account = self.submit()
+        self._forget(uid, account)
+        return int(self.redis.memory_usage(next(self.redis.scan_iter(NONCES, count=10_000))) or 0)
 
     def _forget(self, uid: int, account: str) -> None:
         self.backlog.cancel(uid, account=account)
@@ -114,15 +129,17 @@ def main(levels: tuple[int, ...], samples: int) -> None:
         few, many = (open_side(stack) for _ in range(2))
         few.fill(FEW)
         many.fill(FEW)
+        nonce = many.bytes_of_nonce()
         began = many.bytes_used()
         for level in sorted(levels):
             many.fill(level)
             found = compare(few, many, samples=samples)
             size = (many.bytes_used() - began) / (many.waiting - FEW) if many.waiting > FEW else 0.0
-            click.echo(f"{many.waiting:,} waiting" + (f", {size:.0f} bytes a job" if size else ""))
+            told = f", {size:.0f} bytes a job (and {nonce} more for its first two minutes)" if size else ""
+            click.echo(f"{many.waiting:,} waiting{told}")
             for name, (small, large, ratio) in found.items():
                 click.echo(f"  {name:<14}{large:8.0f} µs   beside {small:6.0f} µs with {FEW} waiting: {ratio:.2f}")
-            missed |= size > MOST_BYTES or any(ratio > MOST_RATIO for _, _, ratio in found.values())
+            missed |= size + nonce > MOST_BYTES or any(ratio > MOST_RATIO for _, _, ratio in found.values())
     click.echo(f"aims: at most {MOST_RATIO} times the time, {MOST_BYTES} bytes a job: {'missed' if missed else 'held'}")
     sys.exit(missed)
 

@@ -1,6 +1,7 @@
 """The backlog's promises, on every server that Darkroom runs on."""
 
 import threading
+from collections import Counter
 from itertools import groupby
 
 import pytest
@@ -1055,3 +1056,29 @@ class TestPreviews:
         bench.backlog.cancel(uid, account=bench.account)
         bench.backlog.erase(uid, account=bench.account)
         assert [key for key in bench.redis.keys("*") if str(uid) in key] == []
+
+
+def test_what_a_waiting_job_takes_of_memory_does_not_grow(valkey):
+    bench, jobs = Bench(valkey), 100
+    before = memory(valkey)
+    for number in range(jobs):
+        prompt = f"a large red circle on a blue background, studio light, number {number}"
+        spec = JobSpec(prompt=prompt, model="demo", seed=number)
+        bench.submit(submission=Submission(spec=spec, track_id=number, priority="normal"))
+
+    each = {kind: (size - before[kind]) / jobs for kind, size in memory(valkey).items()}
+
+    # In bytes. Both together are most of what `make bench-million` tells, beside one entry each in lists and indexes.
+    assert each["j"] <= 256
+    assert each["s"] <= 192
+    assert sum(size for kind, size in each.items() if kind != "n") <= 640
+    assert each["n"] <= 160, "for two minutes"
+    assert valkey.object("encoding", valkey.keys("{dr}:j:*")[0]) == "listpack"
+
+
+def memory(redis):
+    """Return kind of key -> bytes of all keys of that kind."""
+    found = Counter()
+    for key in redis.scan_iter():
+        found[key.split(":")[1]] += redis.memory_usage(key, samples=0)
+    return found
