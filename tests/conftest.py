@@ -19,6 +19,10 @@ from redis.retry import Retry
 from shared import logs
 from shared.settings import Settings
 from tests import services
+from tests.distribution import (  # noqa: F401 - pytest finds its hooks here
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 
 # Threads of torch that wait for their mates must not spin on a busy machine's few cores. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

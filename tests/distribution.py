@@ -1,0 +1,45 @@
+"""How the tests are shared out among processes: whole files, the longest first."""
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+#: What takes longest comes first: begun last, it would leave the other cores idle.
+LONG = (
+    *(f"tests/acceptance/test_{name}.py" for name in ("main_job", "up", "crashes", "readme", "one_picture")),
+    "tests/demo_model/test_whole_run.py",
+    "tests/contract/test_pipeline_images.py",
+    "tests/contract/test_failover.py",
+    "tests/contract/test_worker_processes.py",
+    "tests/contract/test_parity.py",
+    "tests/contract/test_controlnet_parity.py",
+    "tests/acceptance/test_demo.py",
+    "tests/contract/test_assets.py",
+    "tests/contract/test_samplers.py",
+    "tests/contract/test_clip_guidance.py",
+    "tests/contract/test_loading.py",
+    "tests/dialects/test_schemathesis.py",
+    "tests/contract/test_backlog_stateful.py",
+    "tests/contract/test_pipeline.py",
+    "tests/dialects/test_modelslab.py",
+    "tests/contract/test_api_live.py",
+)
+
+
+class LongestFirst(LoadFileScheduling):
+    """Files as a whole, as they were collected."""
+
+    def __init__(self, config, log=None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # by how many tests they have, as if all took as long
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order of all others, and inside of files, stays."""
+    places = {file: place for place, file in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadFileScheduling | None:
+    """Share out so if files are to be kept together."""
+    return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
