@@ -82,6 +82,8 @@ class Backlog(Reader):
         self._on_lost = on_lost
         self._reads = reads
         self._introduction: tuple[str | int, ...] = ()
+        #: The latest uid given out here: a server that has forgotten it shall not give it out again.
+        self._latest = 0
         self._scripts |= {name: Script(name) for name in _SCRIPTS}
 
     def submit(
@@ -125,10 +127,12 @@ class Backlog(Reader):
             *deadlines_ms(submission),
             lane_of(submission, pool=pool),
             1000 * (submission.kept_s or 0),
+            self._latest,
         )
         if state in _REFUSALS:
             raise _REFUSALS[state]
         uid, handle, created, woken, entries = rest
+        self._latest = max(self._latest, int(uid))
         self._ring(woken, entries)
         receipt = Receipt(int(uid), handle, int(created), replayed=state == "replayed")
         if not receipt.replayed:

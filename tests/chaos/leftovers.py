@@ -18,7 +18,7 @@ from tests.chaos.stub_model import colour_of
 
 #: Keys that are there for good; the others belong to a job, or to an hour.
 LASTING = re.compile(
-    r"uid|ev|secret|accounts|keys|lanes|count|live|busy|sweep|lane:.*|a:\d+|a:last|key:\w+|keys:\d+|client:\w+|w:.*"
+    r"uid|ev|secret|accounts|keys|lanes|count|live|busy|waking|sweep|lane:.*|a:\d+|a:last|key:\w+|keys:\d+|client:\w+|w:.*"
     r"|idle:.*|b:\d+|ba:\d+|bu:\d+|bx:\d+|bdone"
 )
 #: Keys of all jobs together.

@@ -603,6 +603,172 @@ class TestLosses:
         bench.submit()
         assert len(bench.claim()) == 1
 
+    def test_nor_does_a_claim_that_comes_first_keep_it_from_doing_so(self, bench):
+        bench.hello()
+        bench.redis.flushall()
+        assert bench.claim() == ()
+        bench.account = bench.accounts.create_key("alice").account
+        bench.backlog.renew(NODE, {})
+        bench.submit()
+        assert len(bench.claim()) == 1
+
+    @pytest.mark.parametrize("lost", ["hello", "renew"])
+    def test_a_worker_is_woken_although_its_own_first_wake_up_was_lost(self, bench, lost):
+        """It was idle; its process is a new one, or was taken for dead. Nobody rings for it but the sweep."""
+        bench.hello()
+        bench.claim()
+        if lost == "hello":
+            bench.hello(incarnation="2")
+        else:
+            bench.redis.zadd("{dr}:live", {NODE: 1})
+            bench.backlog.sweep()
+            bench.backlog.renew(NODE, {})
+        bench.bell.woken.clear()
+        bench.redis.zadd("{dr}:waking", {NODE: 1}, xx=True)  # it does not answer in time
+
+        bench.backlog.sweep()
+        bench.submit()
+
+        assert bench.bell.woken == [NODE]
+
+
+class TestAClockThatStepsBack:
+    """All that was noted before lies far ahead then."""
+
+    AHEAD_MS = 3_600_000
+
+    def ahead(self, bench):
+        return bench.backlog.now_ms() + self.AHEAD_MS
+
+    def test_a_lease_ends_all_the_same(self, bench):
+        uid = bench.submit().uid
+        bench.hello()
+        bench.claim()
+        bench.redis.zadd("{dr}:lease", {uid: self.ahead(bench)})
+        bench.backlog.sweep()
+        assert bench.redis.zscore("{dr}:lease", uid) <= bench.backlog.now_ms() + 10_000
+
+    def test_a_wake_up_that_was_lost_is_made_good(self, bench):
+        bench.hello()
+        bench.claim()
+        bench.submit()
+        bench.redis.zadd("{dr}:waking", {NODE: self.ahead(bench)})
+        bench.bell.woken.clear()
+        bench.backlog.sweep()
+        assert bench.bell.woken == [NODE]
+
+    def test_a_dead_worker_is_soon_known_to_be_dead(self, bench):
+        bench.hello()
+        bench.redis.zadd("{dr}:live", {NODE: self.ahead(bench)})
+        bench.backlog.sweep()
+        assert bench.redis.zscore("{dr}:live", NODE) <= bench.backlog.now_ms()
+
+
+class TestWhatAServerForgot:
+    """A server whose machine died comes back without its last second."""
+
+    def test_no_uid_is_given_out_twice_by_one_process(self, bench):
+        bench.redis.set("{dr}:uid", bench.backlog.now_ms() + 60_000)  # ahead of the clock, as after a burst
+        before = bench.redis.get("{dr}:uid")
+        told = [bench.submit().uid for _ in range(3)]
+        for uid in told:
+            bench.redis.delete(f"{{dr}}:j:{uid}", f"{{dr}}:s:{uid}")
+        bench.redis.set("{dr}:uid", before)
+        assert bench.submit().uid > max(told)
+
+    def test_nor_by_another_once_the_first_sweep_has_seen_the_new_server(self, bench):
+        bench.backlog.sweep()
+        before = bench.backlog.now_ms() + 60_000
+        bench.redis.set("{dr}:uid", before)
+        told = [bench.submit().uid for _ in range(3)]
+        bench.redis.set("{dr}:uid", before)
+        bench.redis.hset("{dr}:sweep", "run_id", "of the server before")
+        bench.backlog.sweep()
+        other = Bench(bench.redis)
+        assert other.submit(account=bench.account).uid > max(told)
+        at = bench.redis.get("{dr}:uid")
+        bench.backlog.sweep()
+        assert bench.redis.get("{dr}:uid") == at  # once for each server
+
+
+class Memory:
+    """All that a server knows at this moment, to be all that it knows again later."""
+
+    def __init__(self, redis):
+        self._redis = redis
+        self._known = {name: redis.dump(name) for name in redis.scan_iter()}
+
+    def forget_the_rest(self):
+        self._redis.flushall()
+        for name, value in self._known.items():
+            self._redis.restore(name, 0, value)
+
+
+@pytest.fixture
+def forgetful(valkey_server, valkey):
+    """A bench, and a client that takes what keys hold for bytes."""
+    raw = valkey_server.client(decode_responses=False)
+    yield Bench(valkey), lambda: Memory(raw)
+    raw.close()
+
+
+def test_a_job_whose_end_was_forgotten_is_drawn_again_charged_once_and_told_under_one_name(forgetful):
+    bench, remember = forgetful
+    bench.accounts.create_key("alice", credits_=1)
+    spec = JobSpec(prompt="x", model="demo", seed=1)
+    uid = bench.submit(submission=Submission(spec=spec, webhook_url="https://example.com/hook"), price=300).uid
+    bench.hello()
+    (lease,) = bench.claim()
+    memory = remember()
+    assert bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE)
+    told = bench.redis.zrange("{dr}:ob", 0, -1)
+
+    memory.forget_the_rest()
+    assert bench.read(uid).status is Status.RUNNING
+    bench.expire_leases()
+    bench.backlog.sweep()
+    (again,) = bench.claim()
+    assert bench.backlog.finish(NODE, again, Status.SUCCEEDED, DONE)
+
+    assert bench.counters() == {"waiting": 0, "running": 0, "balance": 700, "reserved": 0}
+    assert bench.redis.zrange("{dr}:ob", 0, -1) == told == [f"{uid}:1"]
+
+
+def test_a_claim_that_was_forgotten_ends_nothing(forgetful):
+    bench, remember = forgetful
+    bench.hello()
+    bench.hello("other@host")
+    uid = bench.submit().uid
+    memory = remember()
+    (lease,) = bench.claim()
+
+    memory.forget_the_rest()
+    (current,) = bench.claim("other@host")
+
+    assert current.fence == lease.fence  # the fence alone would not tell them apart
+    assert bench.backlog.renew(NODE, {lease: (1, 2)}).uids == {uid}
+    assert not bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE)
+    assert bench.backlog.finish("other@host", current, Status.SUCCEEDED, DONE)
+
+
+def test_a_worker_throws_away_what_it_draws_of_a_job_that_was_forgotten(forgetful):
+    bench, remember = forgetful
+    bench.hello()
+    memory = remember()
+    uid = bench.submit().uid
+    (lease,) = bench.claim()
+
+    memory.forget_the_rest()
+
+    assert bench.backlog.renew(NODE, {lease: (1, 2)}).uids == {uid}
+    assert bench.backlog.begin(NODE, [lease]).uids == {uid}
+    assert not bench.backlog.finish(NODE, lease, Status.SUCCEEDED, DONE)
+    bench.backlog.handback(NODE, [lease])
+    assert not bench.redis.keys(f"*{uid}*")
+    with pytest.raises(JobNotFound):
+        bench.read(uid)
+    assert bench.counters() == {"waiting": 0, "running": 0, "balance": 0, "reserved": 0}
+
 
 class TestCancel:
     def test_a_waiting_job_leaves_the_queue(self, bench):

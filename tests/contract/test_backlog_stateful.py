@@ -57,14 +57,18 @@ class BacklogMachine(RuleBasedStateMachine):
         self.begun = set()
         self.outcomes = Counter()
         self.tags = {}
+        #: Nodes whose process has nothing to do and waits to be rung for.
+        self.waiting = set()
         for node in NODES:
             self.introduce(node)
         self.fetching = []
         self.backlog.hello(COURIER, "1", pool=INGEST_POOL, models=(INGEST_MODEL,))
+        self.waiting.add(COURIER)
 
     def introduce(self, node, results_of=(), *, again=0):
         self.incarnation[node] += 1 - again
         incarnation = str(self.incarnation[node])
+        self.waiting.add(node)
         with self.only_what_had_begun_is_lost():
             backlog = self.later if node in READS else self.backlog
             return backlog.hello(node, incarnation, pool="p", models=MODELS, results_of=results_of)
@@ -96,6 +100,11 @@ class BacklogMachine(RuleBasedStateMachine):
             self.fences[lease.uid] = lease.fence
         self.leases[node] += leases
         self.begun |= {(lease.uid, lease.fence) for lease in leases[:1]}
+        self.turns(node, leases)
+
+    def turns(self, node, leases):
+        """A process that got work asks again by itself; one that got none waits."""
+        (self.waiting.discard if leases else self.waiting.add)(node)
 
     @rule(
         account=st.integers(0, 2),
@@ -194,6 +203,7 @@ class BacklogMachine(RuleBasedStateMachine):
     def fetch(self):
         leases = self.backlog.claim(COURIER, max_jobs=2, max_images=8).leases
         self.fetching += leases
+        self.turns(COURIER, leases)
         self.begun |= {(lease.uid, lease.fence) for lease in leases}
 
     @rule(twice=st.booleans())
@@ -218,6 +228,7 @@ class BacklogMachine(RuleBasedStateMachine):
             incarnation = f"new {self.incarnation[COURIER]}"
             with self.only_what_had_begun_is_lost():
                 self.backlog.hello(COURIER, incarnation, pool=INGEST_POOL, models=(INGEST_MODEL,))
+            self.waiting.add(COURIER)
         for lease in old:
             self.redis.zadd("{dr}:lease", {lease.uid: 1}, xx=True)
 
@@ -332,6 +343,13 @@ class BacklogMachine(RuleBasedStateMachine):
         for node in NODES:
             self.redis.zadd("{dr}:waking", {node: 1}, xx=True)
         self.sweep_once()
+
+    @rule(node=nodes)
+    def fall_silent(self, node):
+        """It is taken for dead, and its next heartbeat says otherwise; whether it is rung for then nobody knows."""
+        self.redis.zadd("{dr}:live", {node: 1})
+        self.sweep_once()
+        self.renew(node)
 
     @rule(node=nodes)
     def renew(self, node):
@@ -479,6 +497,14 @@ class BacklogMachine(RuleBasedStateMachine):
         self.tags |= now
 
     @invariant()
+    def who_waits_is_rung_for(self):
+        """Whatever became of earlier wake-ups, the scripts know of everybody who waits: as idle, or as rung for."""
+        known = set(self.redis.zrange("{dr}:waking", 0, -1))
+        known |= {node for key in self.redis.keys("{dr}:idle:*") for node in self.redis.zrange(key, 0, -1)}
+        # Where the machine is slow they may be taken for dead between two steps, until they are heard again.
+        assert self.waiting & set(self.redis.zrange("{dr}:live", 0, -1)) <= known
+
+    @invariant()
     def work_wakes_idle_workers(self):
         """Whoever is idle while work waits was woken by a script, or is by the next sweep."""
         if not self.redis.keys("{dr}:act:*"):
@@ -490,6 +516,8 @@ class BacklogMachine(RuleBasedStateMachine):
         waking = set(self.redis.zrange("{dr}:waking", 0, -1))
         before = len(self.bell.woken)
         if idle:
+            # However slow the machine, nobody is taken for dead meanwhile.
+            self.redis.zadd("{dr}:live", dict.fromkeys(idle, self.backlog.now_ms()))
             self.sweep_once()
             assert set(self.bell.woken[before:]) & idle
         assert not idle & waking

@@ -12,6 +12,8 @@ local WAKE_DEADLINE_MS = 1000
 local DEAD_MS = 6000
 -- Workers and couriers speak to Redis every second or two; where nobody did for so long, it was away.
 local OUTAGE_MS = 5000
+-- More than are given out in the second that a server may forget when its machine dies.
+local UIDS_FORGOTTEN = 100000
 local LOST_LIMIT = 3
 local EVENTS_KEPT = 100000
 -- How long it is known what an account used on a day.
@@ -69,7 +71,10 @@ local function grace_until(now, lease_ms, run_id)
   local state = P .. 'sweep'
   local known = redis.call('HMGET', state, 'heard', 'run_id', 'grace')
   local grace = tonumber(known[3] or 0)
-  if known[1] and ((run_id and known[2] ~= run_id) or now - tonumber(known[1]) > OUTAGE_MS) then
+  local is_new = run_id and known[2] ~= run_id
+  -- It may have forgotten its last second, in which uids ran ahead of the clock.
+  if is_new and known[2] then redis.call('INCRBY', P .. 'uid', UIDS_FORGOTTEN) end
+  if known[1] and (is_new or now - tonumber(known[1]) > OUTAGE_MS) then
     grace = now + lease_ms
     redis.call('HSET', state, 'grace', int(grace))
   end
@@ -101,13 +106,19 @@ local function unmark_idle(node)
   for _, lane in ipairs(lanes_of(node)) do redis.call('ZREM', P .. 'idle:' .. lane, node) end
 end
 
+-- A node shall look for work. One that does not is back among the idle with the first sweep after the deadline, and is
+-- rung for while there is work: it does not matter which wake-up was lost.
+local function expect(node, now)
+  unmark_idle(node)
+  redis.call('ZADD', P .. 'waking', int(now + WAKE_DEADLINE_MS), node)
+end
+
 -- Move up to n idle workers of a lane to `waking` and add their names to `woken`; the caller publishes.
 local function wake(lane, n, now, woken)
   if n <= 0 or is_set(lane, 'paused') then return end
   for _, node in ipairs(redis.call('ZREVRANGE', P .. 'idle:' .. lane, 0, n - 1)) do
-    unmark_idle(node)
     redis.call('ZREM', P .. 'idle:' .. lane, node)
-    redis.call('ZADD', P .. 'waking', now + WAKE_DEADLINE_MS, node)
+    expect(node, now)
     woken[#woken + 1] = node
   end
 end
@@ -185,9 +196,10 @@ local function dequeue(uid, account, lane, band, key, images)
   if redis.call('HINCRBY', P .. 'lanes', lane, -1) <= 0 then redis.call('HDEL', P .. 'lanes', lane) end
 end
 
--- The next uid: ascending even under bursts and when the clock steps back; no time is ever read out of it.
-local function next_uid(now)
-  local uid = int(math.max(now, tonumber(redis.call('GET', P .. 'uid') or 0) + 1))
+-- The next uid: ascending even under bursts and when the clock steps back; no time is ever read out of it. `seen` is one
+-- that the caller knows to be given out, whatever the server has forgotten of its last second.
+local function next_uid(now, seen)
+  local uid = int(math.max(now, tonumber(redis.call('GET', P .. 'uid') or 0) + 1, tonumber(seen or 0) + 1))
   redis.call('SET', P .. 'uid', uid)
   return uid
 end
@@ -202,7 +214,7 @@ end
 -- Write a job's record and queue it; its price is reserved already. `job` holds what submit takes, as text, and the
 -- number of its batch where it has one. Returns its uid.
 local function admit(job, now, woken, entries)
-  local uid, account = next_uid(now), job.account
+  local uid, account = next_uid(now, job.seen), job.account
   local name = P .. 'j:' .. uid
   local seq = redis.call('HINCRBY', P .. 'a:' .. account, 'seq', 1)
   redis.call('SET', P .. 's:' .. uid, job.submission)

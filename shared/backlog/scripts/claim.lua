@@ -31,13 +31,14 @@ for _, lane in ipairs(lanes_of(node)) do
   if not is_set(lane, 'paused') then lanes[#lanes + 1] = lane end
 end
 
+-- Redis has come back without its data: the heartbeat finds nothing here and says hello.
+if not pool then return {{}, woken, {}} end
+
 local function rest()
   redis.call('HSET', w, 'nonce', nonce, 'claimed', '')
   mark_idle(node, int(now))
   return {{}, woken, {}}
 end
-
-if not pool then return rest() end
 
 -- The head of each band: the smallest start tag over the lanes this worker serves. `near` is the loaded model's own.
 local function heads_of(band)

@@ -15,8 +15,8 @@ for i = 7, #ARGV, 2 do
     holds[#holds + 1] = uid
   end
 end
+expect(node, now)
 if redis.call('HGET', w, 'incarnation') ~= incarnation then
-  unmark_idle(node)
   for _, uid in ipairs(redis.call('SMEMBERS', P .. 'held:' .. node)) do
     if not is_kept[uid] then
       local entry, back = lose(uid, now, woken, failure)

@@ -30,6 +30,7 @@ redis.call('ZADD', P .. 'live', int(now), node)
 -- It was taken for dead and is in no list of idle workers any more: it shall look for work itself.
 if not heard or tonumber(heard) < now - DEAD_MS then
   redis.call('PERSIST', P .. 'w:' .. node)
+  expect(node, now)
   woken[1] = node
 end
 return {1, lost, woken, entries}

@@ -2,7 +2,7 @@
 -- ARGV: nonce, account, lane, band, batch key, images, work, price, submission, handle, hooks, track digest,
 --       idempotency key, idempotency digest, backlog limit, nonce seconds, idempotency seconds,
 --       ms until it must have started (0: none), ms it may run (0: none), lane where it is drawn,
---       ms it is kept after its end (0: as long as all are)
+--       ms it is kept after its end (0: as long as all are), latest uid that the caller was given
 -- Returns {'ok' | 'replayed', uid, handle, created ms, woken nodes, outbox entries} or {why not}.
 local nonce, account, lane, band, key, images, work = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local price, submission, handle, hooks, track = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11], ARGV[12]
@@ -40,7 +40,7 @@ reserve(account, price)
 local uid = admit({
   account = account, lane = lane, band = band, key = key, images = images, work = work, price = price,
   submission = submission, handle = handle, hooks = hooks, track = track, start_ms = ARGV[18], run_ms = ARGV[19],
-  kept_ms = ARGV[21],
+  kept_ms = ARGV[21], seen = ARGV[22],
 }, now, woken, entries)
 local receipt = uid .. ':' .. handle .. ':' .. int(now)
 redis.call('SET', nonce_name, receipt, 'EX', ARGV[16])
