@@ -101,6 +101,12 @@ class MemoryStorage:
             raise StorageUnavailable
         self.objects[key] = StoredObject(data, content_type)
 
+    def delete_prefix(self, prefix):
+        gone = [key for key in self.objects if key.startswith(f"{prefix}/")]
+        for key in gone:
+            del self.objects[key]
+        return len(gone)
+
     def get(self, key):
         if self.failures:
             self.failures -= 1

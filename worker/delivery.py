@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from shared.errors import BacklogUnavailable, DarkroomError, JobNotFound, StorageUnavailable, StoringFailed
-from shared.job import Preview, Result, Status
+from shared.errors import BacklogUnavailable, DarkroomError, StorageUnavailable, StoringFailed
+from shared.job import Job, Preview, Result, Status
 from shared.logs import about
 from worker import measures, traces
 from worker.encode import Encoded, encode_preview
+from worker.erased import read_or_delete
 from worker.finished import Finished, encoded, told
 from worker.insist import insist
 from worker.later import Later
@@ -29,7 +30,7 @@ from worker.stopping import GivenUp
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from shared.backlog import Backlog
+    from shared.backlog import Backlog, Lease
     from shared.storage import Storage
     from worker.flower_events import JobEvents
     from worker.heartbeat import Heartbeat, Held
@@ -119,12 +120,14 @@ class Delivery:
     def abandon(self, job: Held) -> None:
         """Forget a job that was taken away, and tell the dashboard what became of it."""
         self._heartbeat.release(job)
-        try:
-            now = self._backlog.read(job.lease.uid, account=job.lease.account)
-        except (BacklogUnavailable, JobNotFound):
+        now = self._now(job.lease)
+        if now is None:
             return
         traces.ended(job, now.status, now.result)
         self._events.ended(now.uid, now.status, error=_message(now.result))
+
+    def _now(self, lease: Lease) -> Job | None:
+        return read_or_delete(lease, "results", backlog=self._backlog, storage=self._storage)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until a delivery is done, at most so long; False where there is none to wait for."""
@@ -161,6 +164,8 @@ class Delivery:
             kept = self._store_or_keep(job, result, files)
         except GivenUp:
             self._heartbeat.release(job)
+            if job.lost.is_set():
+                self.abandon(job)
             raise
         except StorageUnavailable:
             log.exception("delivery.storing_failed")
@@ -183,7 +188,8 @@ class Delivery:
             listed = Preview(
                 index=index, step=step, key=key, width=image.width, height=image.height, content_type=file.content_type
             )
-            self._backlog.preview(self._node, lease, listed)
+            if not self._backlog.preview(self._node, lease, listed):
+                self._now(lease)
         except (StorageUnavailable, BacklogUnavailable) as error:
             log.warning("delivery.preview_dropped", step=step, error=error.message)
 

@@ -26,6 +26,7 @@ from shared.safe_http import SafeHttp
 from shared.spec import input_key
 from shared.storage import Storage, open_storage
 from worker import traces
+from worker.erased import read_or_delete
 from worker.heartbeat import Heartbeat, Held
 from worker.insist import insist
 from worker.introduction import Introduction
@@ -141,6 +142,8 @@ class Ingest:
                 log.warning("ingest.postponed")  # its lease runs out, and it is fetched again
             except GivenUp:
                 log.warning("ingest.given_up")
+                if job.lost.is_set():
+                    read_or_delete(lease, "inputs", backlog=self._backlog, storage=self._storage)
             except Exception:  # nobody reads the future; without this the cause would be lost
                 log.exception("ingest.failed")
 
@@ -165,6 +168,8 @@ class Ingest:
         sent = self._backlog.advance(self._node, lease, submission, pool=pool)
         INGESTS.labels("done" if sent else "taken_away").inc()
         log.info("ingest.done" if sent else "ingest.taken_away")
+        if not sent:
+            read_or_delete(lease, "inputs", backlog=self._backlog, storage=self._storage)
 
     def _store(self, job: Held, name: str, image: CheckedImage) -> str:
         key, data = input_key(job.lease.handle, name), normalized(image)

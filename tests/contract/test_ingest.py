@@ -129,6 +129,22 @@ def test_a_slow_server_holds_up_nobody_else(rig, receiver):
     assert [lease.uid for lease in rig.drawable()] == [first]
 
 
+def test_a_job_that_is_erased_meanwhile_leaves_no_image(rig, receiver):
+    held = threading.Event()
+    receiver.replies.append(services.Reply(hold=held, headers=PNG.headers, body=PNG.body))
+    uid = rig.submit(image=f"{receiver.url}/a.png")
+    handle = rig.read(uid).handle
+    turn = threading.Thread(target=rig.ingest.generate)
+    turn.start()
+    receiver.wait_for(1)
+    rig.backlog.cancel(uid, account=rig.account)
+    rig.backlog.erase(uid, account=rig.account)
+    held.set()
+    turn.join()
+
+    assert rig.storage.delete_prefix(f"inputs/{handle}") == 0
+
+
 def test_a_courier_that_stops_hands_back_what_it_has_not_fetched(rig, receiver):
     held = threading.Event()
     receiver.replies.append(services.Reply(hold=held))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -15,6 +16,7 @@ from shared.keys import job_key
 from tests import services
 from tests.worker_rig import NODE, POISON, Rig
 from worker import insist, run
+from worker.batch import Work
 from worker.heartbeat import Heartbeat
 
 
@@ -213,6 +215,45 @@ def test_patience_is_with_a_storage_that_is_well(rig, monkeypatch, away, counted
     with pytest.raises(StorageUnavailable):
         insist.insist(refused, rig.storage, pause=pause)
     assert 60 <= made[-1] - made[counted_from] < 60 + insist.LONGEST_PAUSE_S
+
+
+@pytest.mark.parametrize("stored", ["all", "a part"])
+def test_a_job_that_is_erased_while_it_is_stored_leaves_no_picture(rig, monkeypatch, stored):
+    uid = rig.submit(num_images=2)
+    put = rig.storage.put
+
+    def erase_then_put(key, data, *, content_type):
+        if uid in rig.backlog.records([uid]):
+            rig.cancel(uid)
+            rig.backlog.erase(uid, account=rig.account)
+        elif stored == "a part":
+            rig.storage.failures, rig.storage.well = 1, False
+        put(key, data, content_type=content_type)
+
+    monkeypatch.setattr(rig.storage, "put", erase_then_put)
+    rig.runner.turn()
+
+    assert rig.pipeline.calls
+    assert rig.storage.objects == {}
+
+
+def test_nor_does_a_preview_of_it(rig, monkeypatch):
+    uid = rig.submit(preview_every=1)
+    put = rig.storage.put
+
+    def erase_then_put(key, data, *, content_type):
+        rig.cancel(uid)
+        rig.backlog.erase(uid, account=rig.account)
+        put(key, data, content_type=content_type)
+
+    monkeypatch.setattr(rig.storage, "put", erase_then_put)
+    image = Image.new("RGB", (64, 64))
+    (work,) = (Work(lease, pool="default") for lease in rig.claim())
+
+    rig.delivery.preview(work, 0, 1, image)
+
+    assert rig.delivery.drain(60)
+    assert rig.storage.objects == {}
 
 
 def test_a_lease_taken_over_makes_the_result_void(rig):
