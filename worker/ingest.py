@@ -6,6 +6,8 @@ with the images stored. The job keeps the place that it was given when it was su
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -31,6 +33,7 @@ from worker.heartbeat import Heartbeat, Held
 from worker.insist import insist
 from worker.introduction import Introduction
 from worker.stopping import GivenUp
+from worker.watchdogs import Pulse
 
 if TYPE_CHECKING:
     from shared.celery_app import Bell
@@ -61,6 +64,7 @@ class Ingest:
         storage: Storage,
         http: SafeHttp,
         heartbeat: Heartbeat,
+        pulse: Pulse | None = None,
     ) -> None:
         self._node = node
         self._backlog = backlog
@@ -68,6 +72,10 @@ class Ingest:
         self._storage = storage
         self._http = http
         self._heartbeat = heartbeat
+        #: Ends a courier whose consumer has gone quiet: it would deliver no webhook either.
+        self._pulse = pulse or Pulse(lambda: None)
+        #: Whoever is woken asks for a look at the backlog, which one thread at a time takes.
+        self._asked = threading.Event()
         self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._jobs: dict[Future[None], Held] = {}
@@ -83,13 +91,15 @@ class Ingest:
         redis = connect(settings)
         beating = backlog(timeout_s=HEARTBEAT_TIMEOUT_S, retries=0)
         introduce = Introduction(backlog=beating, node=node, pool=INGEST_POOL, models=(INGEST_MODEL,))
+        pulse = Pulse(lambda: bell.wake([node]), end=lambda: os.kill(os.getpid(), signal.SIGTERM))
         return cls(
             node,
             backlog=backlog(),
             accounts=Accounts(redis),
             storage=open_storage(settings, secret=signing_secret(settings, redis)),
             http=SafeHttp(allow=settings.outbound_allow),
-            heartbeat=Heartbeat(beating, node, introduce=introduce),
+            heartbeat=Heartbeat(beating, node, introduce=introduce, pulse=pulse.beat),
+            pulse=pulse,
         )
 
     def start(self) -> None:
@@ -108,16 +118,28 @@ class Ingest:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def generate(self) -> None:
-        """Answer a wake-up: fetch until there is nothing left to fetch."""
+        """Answer a wake-up: fetch until there is nothing left to fetch.
+
+        Returns at once where another thread is at it: these threads are the webhooks' as well.
+        """
+        self._pulse.rest()
         self._heartbeat.introduced.wait()
-        with self._turn:
-            while not self._stopping.is_set():
-                self._claim()
-                if not self._jobs:
-                    return
-                done, _ = wait(self._jobs, PAUSE_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._heartbeat.release(self._jobs.pop(future))
+        self._asked.set()
+        while self._asked.is_set() and self._turn.acquire(blocking=False):
+            try:
+                self._asked.clear()
+                self._work()
+            finally:
+                self._turn.release()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._claim()
+            if not self._jobs:
+                return
+            done, _ = wait(self._jobs, PAUSE_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._heartbeat.release(self._jobs.pop(future))
 
     def _claim(self) -> None:
         free = THREADS - len(self._jobs)

@@ -75,7 +75,7 @@ class StallWatchdog:
 
 
 class Pulse:
-    """Wakes its own idle worker now and then, and ends a worker that hears nothing any more.
+    """Wakes its own idle worker, or courier, now and then, and ends one that hears nothing any more.
 
     Celery's consumer has more than once been seen to go quiet for good after its broker came back, with the process
     alive and nothing in its log.

@@ -1,6 +1,8 @@
 """Images named by URL are fetched, stored and sent on, or end their job by name."""
 
 import io
+import os
+import signal
 import threading
 
 import pytest
@@ -19,6 +21,7 @@ from tests.apibench import png
 from worker.heartbeat import Heartbeat
 from worker.ingest import Ingest
 from worker.introduction import Introduction
+from worker.watchdogs import DEAF_S, PULSE_S
 
 NODE, WORKER = "courier@test", "worker@test"
 PNG = services.Reply(headers={"Content-Type": "image/png"}, body=png("blue"))
@@ -127,6 +130,67 @@ def test_a_slow_server_holds_up_nobody_else(rig, receiver):
     slow.set()
     turn.join()
     assert [lease.uid for lease in rig.drawable()] == [first]
+
+
+def test_a_wake_up_during_a_turn_holds_no_thread(rig, receiver):
+    """The courier's threads are the webhooks' as well: one slow image must not gather them all."""
+    slow = threading.Event()
+    receiver.replies += [services.Reply(hold=slow, headers=PNG.headers, body=PNG.body), PNG]
+    rig.submit(image=f"{receiver.url}/slow.png")
+    turn = threading.Thread(target=rig.ingest.generate)
+    turn.start()
+    receiver.wait_for(1)
+    second = rig.submit(image=f"{receiver.url}/quick.png")
+    woken = threading.Thread(target=rig.ingest.generate, daemon=True)
+    woken.start()
+
+    woken.join(60)
+
+    assert not woken.is_alive()
+    assert turn.is_alive()
+    assert [lease.uid for lease in services.wait_until(rig.drawable, what="the second job")] == [second]
+    slow.set()
+    turn.join()
+
+
+def test_a_wake_up_as_a_turn_ends_is_not_missed(rig, receiver, monkeypatch):
+    receiver.replies += [PNG, PNG]
+    work, uids = rig.ingest._work, [rig.submit(image=f"{receiver.url}/1.png")]
+
+    def work_and_be_woken():
+        work()
+        if len(uids) == 1:  # nothing is left, and the turn is not given up yet
+            uids.append(rig.submit(image=f"{receiver.url}/2.png"))
+            rig.ingest.generate()
+
+    monkeypatch.setattr(rig.ingest, "_work", work_and_be_woken)
+    rig.ingest.generate()
+
+    assert sorted(lease.uid for _ in uids for lease in rig.drawable()) == uids
+
+
+def test_a_courier_wakes_itself_now_and_then_and_hears_it(valkey_server, tmp_path, monkeypatch):
+    settings = Settings.from_env({"REDIS_URL": valkey_server.url, "DARKROOM_DATA_DIR": str(tmp_path)})
+    bell, ended = SilentBell(), []
+    monkeypatch.setattr("worker.watchdogs.OUTAGE_S", 1e9)  # however long this machine takes for a line
+    monkeypatch.setattr("os.kill", lambda *told: ended.append(told))
+    ingest = Ingest.from_settings(settings, bell, node=NODE)
+    pulse, beat = ingest._pulse, ingest._heartbeat._pulse
+
+    pulse._woken_at -= PULSE_S + 1
+    beat()
+    assert bell.woken == [NODE]
+
+    pulse._heard_at -= DEAF_S + 1
+    ingest._heartbeat.introduced.set()
+    ingest._stopping.set()  # there is nothing to look for here
+    ingest.generate()
+    beat()
+    assert ended == []
+
+    pulse._heard_at -= DEAF_S + 1
+    beat()
+    assert ended == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_a_job_that_is_erased_meanwhile_leaves_no_image(rig, receiver):
