@@ -155,7 +155,7 @@ def _await(uid: int, account: Account, wait: Wait) -> Job:
     if not seconds:
         return read()
     try:
-        with services().hub.watch(uid) as watch:
+        with services().hub.watch(uid, account=account.id) as watch:
             job = wait_for_end(watch, read, timeout_s=seconds)
     except StreamsFull:
         if wait is Wait.END:

@@ -7,7 +7,7 @@ reads the record again every `REREAD_S`: an event may be lost with Redis' last s
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -65,8 +65,9 @@ class Event:
 class Watch:
     """One waiter's view of one job."""
 
-    def __init__(self, uid: int, *, since: str, close: Callable[["Watch"], None]) -> None:
+    def __init__(self, uid: int, *, account: str, since: str, close: Callable[["Watch"], None]) -> None:
         self.uid = uid
+        self.account = account
         #: The stream's position when the watch began: what comes after is told by `next`.
         self.since = since
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -97,28 +98,33 @@ class Watch:
 
 
 class EventHub:
-    """Reads the stream of events once per process, from the first watch on, and serves at most `capacity` watches."""
+    """Reads the stream of events once per process, from the first watch on, and serves at most `capacity` watches.
+
+    One account may have three quarters of them: whatever it waits for, others find room.
+    """
 
     def __init__(self, redis: "Redis", *, capacity: int) -> None:
         self._redis = redis
         self._capacity = capacity
+        self._of_one = capacity - capacity // 4
         self._lock = threading.Lock()
         self._watches: dict[int, set[Watch]] = defaultdict(set)
-        self._open = 0
+        self._open: Counter[str] = Counter()
         self._last = ""
         self._leaving = threading.Event()
         self._reader: threading.Thread | None = None
 
-    def watch(self, uid: int) -> Watch:
-        """Begin to watch a job; `StreamsFull` where too many do. Close it in the end."""
+    def watch(self, uid: int, *, account: str) -> Watch:
+        """Begin to watch a job; `StreamsFull` where too many do, or too many of this account. Close it in the end."""
         with self._lock:
-            if self._open >= self._capacity or self._leaving.is_set():
+            is_full = self._open.total() >= self._capacity or self._open[account] >= self._of_one
+            if is_full or self._leaving.is_set():
                 raise StreamsFull
             if not self._last:
                 self._start()
-            watch = Watch(uid, since=self._last, close=self._forget)
+            watch = Watch(uid, account=account, since=self._last, close=self._forget)
             self._watches[uid].add(watch)
-            self._open += 1
+            self._open[account] += 1
         return watch
 
     def replay(self, watch: Watch, *, after: str) -> list[Event]:
@@ -176,7 +182,8 @@ class EventHub:
             watches = self._watches.get(watch.uid, set())
             if watch in watches:
                 watches.remove(watch)
-                self._open -= 1
+                self._open[watch.account] -= 1
+                self._open += Counter()  # who has none is forgotten
             if not watches:
                 self._watches.pop(watch.uid, None)
 

@@ -127,7 +127,7 @@ def follow(uid: int) -> Response:
         return intake.read(uid, account=account)
 
     with ExitStack() as stack:
-        watch = stack.enter_context(hub.watch(uid))
+        watch = stack.enter_context(hub.watch(uid, account=account.id))
         job = read()
         if last_event_id and has_seen_the_end(job, last_event_id):
             return empty_response(204)
@@ -241,7 +241,7 @@ def _read(uid: int, *, wait_s: int) -> Job:
     if wait_s == 0:
         return read()
     try:
-        watch = services().hub.watch(uid)
+        watch = services().hub.watch(uid, account=account.id)
     except StreamsFull:  # an early answer beats none
         return read()
     with watch:

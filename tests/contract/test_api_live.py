@@ -201,7 +201,7 @@ def test_a_large_body_is_refused_over_the_wire(valkey_server, tmp_path):
 def test_callers_who_wait_leave_room_for_others(valkey_server, tmp_path):
     with running(valkey_server, tmp_path, WEB_THREADS="8") as api, ExitStack() as stack:
         uid = api.submit()
-        for _ in range(6):
+        for _ in range(5):
             next(iter(stack.enter_context(api.follow(uid))))
 
         refused = api.get(f"/v1/jobs/{uid}/events")
@@ -212,6 +212,20 @@ def test_callers_who_wait_leave_room_for_others(valkey_server, tmp_path):
     assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
     assert early.json()["status"] == "queued"
     assert took < SOON_S
+
+
+def test_callers_with_half_a_request_hold_no_thread(valkey_server, tmp_path):
+    with running(valkey_server, tmp_path, WEB_THREADS="4") as api, ExitStack() as stack:
+        address = ("127.0.0.1", api.port)
+        halves = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(8)]
+        for half in halves:
+            half.sendall(b"GET /healthz HT")
+
+        assert api.get("/healthz", timeout=60).ok
+        halves[0].sendall(b"TP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: halves[0].recv(4096), b""))
+
+    assert answers.count(b"HTTP/1.1 200") == 2  # the second came along with the first
 
 
 def test_a_caller_who_does_not_hang_up_delays_nobody(api):

@@ -65,7 +65,7 @@ def frames(hub, watch, read, **options):
 
 
 def test_a_quiet_stream_has_a_heartbeat(hub):
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         told = frames(hub, watch, Reads())
 
         assert next(told)[0] == "snapshot"
@@ -73,7 +73,7 @@ def test_a_quiet_stream_has_a_heartbeat(hub):
 
 
 def test_events_of_other_jobs_are_not_told(hub, redis):
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         told = frames(hub, watch, Reads(), heartbeat_s=5)
         next(told)
         emit(redis, "started", uid=7)
@@ -84,7 +84,7 @@ def test_events_of_other_jobs_are_not_told(hub, redis):
 
 
 def test_what_the_snapshot_tells_is_not_told_again(hub, redis):
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         told = frames(hub, watch, Reads(status=Status.RUNNING, step=5, steps=9), heartbeat_s=5)
         next(told)
         for event, step in (("queued", None), ("started", None), ("progress", 4), ("progress", 6)):
@@ -97,7 +97,7 @@ def test_what_the_snapshot_tells_is_not_told_again(hub, redis):
 
 def test_what_was_replayed_is_not_told_again(hub, redis):
     first = emit(redis, "queued")
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         emit(redis, "started")
         emit(redis, "progress", step=1, steps=9)
         told = frames(hub, watch, Reads(status=Status.RUNNING), last_event_id=first, heartbeat_s=5)
@@ -113,14 +113,14 @@ def test_a_long_history_is_replayed_in_pages(hub, redis, monkeypatch):
     for step in range(10):
         emit(redis, "progress", step=step, steps=9)
         emit(redis, "started", uid=7)
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         assert [event.step for event in hub.replay(watch, after=first)] == list(range(10))
 
 
 def test_an_end_that_was_trimmed_from_the_stream_is_told_all_the_same(hub, redis):
     last = emit(redis, "queued")
     emit(redis, "started")
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         read = Reads(status=Status.SUCCEEDED, finished_ms=1)
 
         told = [event for event, _ in frames(hub, watch, read, last_event_id=last)]
@@ -130,7 +130,7 @@ def test_an_end_that_was_trimmed_from_the_stream_is_told_all_the_same(hub, redis
 
 def test_an_outage_does_not_end_a_stream_but_an_erased_job_does(hub):
     read = Reads()
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         told = frames(hub, watch, read)
         next(told)
         read.errors = [BacklogUnavailable(), JobNotFound()]
@@ -140,21 +140,35 @@ def test_an_outage_does_not_end_a_stream_but_an_erased_job_does(hub):
 
 
 def test_there_are_only_so_many_watches(hub):
-    watches = [hub.watch(UID) for _ in range(3)]
+    watches = [hub.watch(UID, account="1") for _ in range(3)]
     with pytest.raises(StreamsFull):
-        hub.watch(UID)
+        hub.watch(UID, account="1")
 
     for _ in range(2):
         watches[0].close()  # twice is once
 
-    hub.watch(UID)
+    hub.watch(UID, account="1")
     with pytest.raises(StreamsFull):
-        hub.watch(UID)
+        hub.watch(UID, account="1")
+
+
+def test_one_account_leaves_room_for_others(redis):
+    hub = EventHub(redis, capacity=8)
+    watches = [hub.watch(UID, account="1") for _ in range(6)]
+    with pytest.raises(StreamsFull):
+        hub.watch(UID, account="1")
+
+    others = [hub.watch(UID + 1, account="2") for _ in range(2)]
+    watches.pop().close()
+    others.pop().close()
+
+    hub.watch(UID, account="1").close()
+    hub.close()
 
 
 def test_leaving_lets_go_of_everybody(hub):
     read = Reads()
-    with hub.watch(UID) as watch:
+    with hub.watch(UID, account="1") as watch:
         told = frames(hub, watch, read, heartbeat_s=60)
         next(told)
         hub.close()
@@ -162,7 +176,7 @@ def test_leaving_lets_go_of_everybody(hub):
         assert list(told) == []
         assert wait_for_end(watch, read, timeout_s=60).status is Status.QUEUED
     with pytest.raises(StreamsFull):
-        hub.watch(UID)
+        hub.watch(UID, account="1")
 
 
 @given(
