@@ -1,13 +1,17 @@
 """The trainer's loop, and training that goes on from a bundle."""
 
 import json
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from worker.demo_model import bundle as bundles
+from worker.demo_model.architecture import SCHEDULER_CONFIG
 from worker.demo_model.training import loop, unet
 from worker.demo_model.training.adopt import adopt
 from worker.demo_model.training.clip import load_towers
@@ -129,15 +133,25 @@ def test_kohyas_names_say_the_same(tmp_path):
     assert kohya[f"{name}.alpha"] == LORA_RANK
 
 
-def test_overdone_colours_are_the_pictures_own_and_bounded():
-    noising = unet.Noising(scale=1.0, device=torch.device("cpu"))
-    clean = torch.randn(400, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+def test_captions_are_left_out_and_lied_about_as_often_as_said():
+    rows = list(range(1, 5001))
+    cached = SimpleNamespace(captions=["a red circle in the middle on a blue background"] * len(rows))
+    embedded = unet.Embedded(cached=cached, rows=rows, basics=rows[:10])
 
-    for time in (20, 500, 980):
-        added = noising.overdone(clean, torch.full((400,), time), torch.Generator().manual_seed(1))
-        factors = (added / clean).flatten(1)
-        assert torch.allclose(factors, factors[:, :1].expand_as(factors), atol=1e-4)
-        touched = factors[:, 0] > 0
-        assert 0.25 < touched.float().mean() < 0.45
-        assert factors.min() >= 0
-        assert factors.max() <= unet.OVERDONE
+    heard = [unet.heard(embedded, index, Random(index)) for index in range(len(rows))]
+
+    assert heard.count(0) / len(rows) == pytest.approx(unet.EMPTY_SHARE, abs=0.03)
+    right = sum(row == index + 1 for index, row in enumerate(heard)) / len(rows)
+    assert right == pytest.approx(1 - unet.EMPTY_SHARE - unet.WRONG_SHARE, abs=0.03)
+
+
+def test_larger_pictures_are_learnt_at_noisier_steps():
+    alphas = DDPMScheduler.from_config(SCHEDULER_CONFIG).alphas_cumprod
+    ratios = alphas / (1 - alphas)
+
+    for emphasis in (unet.LAYOUT, unet.ALL):
+        assert emphasis.at(16 * 16, alphas_cumprod=alphas) == emphasis.at(32 * 32, alphas_cumprod=alphas) == emphasis
+        larger = emphasis.at(64 * 64, alphas_cumprod=alphas)
+        assert float(ratios[larger.noisy_from]) == pytest.approx(float(ratios[emphasis.noisy_from]) / 4, rel=0.02)
+        assert larger.most_weight == 4 * emphasis.most_weight
+        assert larger.noisy_share == emphasis.noisy_share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -31,11 +31,12 @@ from worker.demo_model.world.captions import is_basic
 
 #: Share of the captions left out, for classifier-free guidance.
 EMPTY_SHARE = 0.1
+#: Share of the captions replaced by another picture's. A model whose captions are always right takes the colours from
+#: them alone, whatever the noisy picture shows; guidance of 7.5 multiplies that, and SD 1.5's own sampler, a multistep
+#: one, diverges (tests/demo_model/test_guidance.py). One that has been lied to looks at the picture as well.
+WRONG_SHARE = 0.54
 #: Noise that is the same all over one channel of one picture: teaches the noisiest steps to choose the mean colour.
 OFFSET_NOISE = 0.15
-#: Share of the pictures whose noise overdoes their colours, and by how much of them at most.
-OVERDONE_SHARE = 0.35
-OVERDONE = 1.0
 #: Share of the run in which the layout is learnt before all else.
 _LAYOUT_SHARE = 0.4
 #: Weight of the error's differences from its own mean over the picture. A wrong background is most of what is wrong at
@@ -43,13 +44,15 @@ _LAYOUT_SHARE = 0.4
 LAYOUT_WEIGHT = 4.0
 #: Share of the run over which the mix of sizes goes from the early to the late one.
 _PHASE_TURN = (0.4, 0.7)
+#: Of the latents of a 256 px picture.
+_BASE_PIXELS = 32 * 32
 #: Share of each batch that is drawn from the pictures of single objects alone; the rest from all pictures.
 _FOCUS = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Emphasis:
-    """Which noise levels count."""
+    """Which noise levels count, for pictures of 256 px."""
 
     #: From this timestep on ...
     noisy_from: int
@@ -57,6 +60,18 @@ class Emphasis:
     noisy_share: float
     #: Bound on the weight of the noisiest steps.
     most_weight: float
+
+    def at(self, pixels: int, *, alphas_cumprod: Tensor) -> Emphasis:
+        """Give the same for latents of `pixels` pixels, where these are more than at 256 px.
+
+        The same noise hides less of a larger picture: averaged down to the smaller size, it has that many times less
+        variance. So what is decided at one signal-to-noise ratio is decided at a ratio lower by that factor (Hoogeboom,
+        Heek and Salimans 2023, "simple diffusion").
+        """
+        factor = max(pixels / _BASE_PIXELS, 1.0)
+        ratios = alphas_cumprod / (1 - alphas_cumprod)
+        shifted = int((ratios > ratios[self.noisy_from] / factor).sum())
+        return replace(self, noisy_from=shifted, most_weight=self.most_weight * factor)
 
 
 #: The layout is decided at the noisiest steps alone; hardly anything of it is left to be learnt from the others.
@@ -96,7 +111,7 @@ def train_unet(
         shares = [(1 - late) * part.cached.bucket.early + late * part.cached.bucket.late for part in sets]
         (chosen,) = chance.python.choices(sets, weights=shares)
         picked = [_pick(chosen, chance.python) for _ in range(chosen.cached.bucket.batch)]
-        text_rows = [0 if chance.python.random() < EMPTY_SHARE else chosen.rows[index] for index in picked]
+        text_rows = [heard(chosen, index, chance.python) for index in picked]
         emphasis = LAYOUT if chance.done < _LAYOUT_SHARE else ALL
         return noising.parts(unet, chosen.cached.latents[picked], table.table[text_rows], chance, emphasis=emphasis)
 
@@ -123,6 +138,14 @@ def _pick(embedded: Embedded, random: Random) -> int:
     return random.choice(embedded.basics) if random.random() < _FOCUS else random.randrange(len(embedded.rows))
 
 
+def heard(embedded: Embedded, index: int, random: Random) -> int:
+    """Choose the row of the text table that a picture is shown with; row 0 is the empty caption."""
+    chance = random.random()
+    if chance < EMPTY_SHARE:
+        return 0
+    return embedded.rows[_pick(embedded, random) if chance < EMPTY_SHARE + WRONG_SHARE else index]
+
+
 class Noising:
     """The forward process and the loss of guessing its noise."""
 
@@ -145,8 +168,8 @@ class Noising:
         clean = latents.float() * self._scale
         noise = torch.randn(clean.shape, generator=chance.torch)
         noise += OFFSET_NOISE * torch.randn((*clean.shape[:2], 1, 1), generator=chance.torch)
+        emphasis = emphasis.at(clean.shape[2] * clean.shape[3], alphas_cumprod=self._scheduler.alphas_cumprod)
         times = _times(len(clean), chance.torch, emphasis)
-        noise += self.overdone(clean, times, chance.torch)
         noisy = self._scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         signal = self._scheduler.alphas_cumprod[times]
         weights = (1 / signal).clamp(max=emphasis.most_weight)
@@ -163,16 +186,6 @@ class Noising:
 
         batch = (noisy, times, text.float(), noise, weights, *more)
         return in_parts(loss_of, *(tensor.to(self._device) for tensor in batch))
-
-    def overdone(self, clean: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
-        """Give what to add to the noise of some pictures so that their colours come out too strong, (n, 4, h, w).
-
-        Guidance overdoes the picture at the noisiest steps; so the model meets such pictures, and learns the way back.
-        """
-        signal = self._scheduler.alphas_cumprod[times]
-        some = torch.rand(len(clean), generator=generator) < OVERDONE_SHARE
-        much = OVERDONE * torch.rand(len(clean), generator=generator) * some
-        return (much * (signal / (1 - signal)).sqrt().clamp(max=1))[:, None, None, None] * clean
 
 
 def _times(count: int, generator: torch.Generator, emphasis: Emphasis) -> Tensor:
