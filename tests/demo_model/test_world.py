@@ -1,5 +1,6 @@
 """The pictures and their captions."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -27,6 +28,7 @@ STAR = Basic(shape="star", colour="yellow", background="blue", size="large", pos
     [
         (STAR, "a large yellow star at the top left on a blue background"),
         (Basic(shape="heart", colour="orange", background="red"), "an orange heart in the middle on a red background"),
+        (replace(STAR, says_position=False), "a large yellow star on a blue background"),
         (Basic(shape=FLAGGED, colour="red", background="red"), "a mushroom in the middle on a red background"),
         (Count(count="two", shape="cross", colour="red", background="white"), "two red crosses on a white background"),
         (
@@ -70,6 +72,20 @@ def test_no_held_out_combination_is_ever_sampled_for_training():
     for _ in range(1500):
         scene = vary(scene, random) if random.random() < 0.5 else sample_scene(random)
         assert not is_held_out(scene.subject)
+
+
+def test_what_lies_elsewhere_than_in_the_middle_says_so():
+    random = Random(1)
+    scene = sample_scene(random)
+    silent = 0
+
+    for _ in range(1500):
+        scene = vary(scene, random) if random.random() < 0.5 else sample_scene(random)
+        if isinstance(scene.subject, Basic) and not scene.subject.says_position:
+            silent += 1
+            assert scene.subject.position == "in the middle"
+            assert is_held_out(replace(scene.subject, says_position=True)) == is_held_out(scene.subject)
+    assert silent > 30
 
 
 def test_about_one_combination_in_twelve_is_held_out():

@@ -15,7 +15,10 @@ from worker.demo_model import vocabulary as words
 
 @dataclass(frozen=True, kw_only=True)
 class Basic:
-    """`a {size} {pattern} {colour} {shape} {position} on a {background} background`."""
+    """`a {size} {pattern} {colour} {shape} {position} on a {background} background`.
+
+    The position may go without saying when it is the middle.
+    """
 
     shape: str
     colour: str
@@ -23,11 +26,13 @@ class Basic:
     size: str = ""
     position: str = "in the middle"
     pattern: str | None = None
+    says_position: bool = True
 
     def caption(self) -> str:
         """Say it in words, without a style."""
         noun = _join(self.size, self.pattern, "" if self.shape == words.FLAGGED else self.colour, self.shape)
-        return f"{_article(noun)} {self.position} on {_article(self.background)} background"
+        position = self.position if self.says_position else ""
+        return _join(_article(noun), position, "on", _article(self.background), "background")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +104,25 @@ _MIX: dict[str, float] = {
 #: Of the pictures that styles are taught on; the rest shows one object.
 _SHARE_OF_LANDSCAPES = 0.25
 
+#: Share of the basic pictures whose captions say no position.
+_UNSAID = 0.15
+
 #: Every n-th combination, by hash, is kept out of training and is what the model is judged on.
 _HELD_OUT_EVERY = 12
 
 _OBJECT_COLOURS = tuple(words.COLOURS)
 
 _BASIC = re.compile(
-    rf"an? ((small|large) )?({'|'.join(words.COLOURS)}) ({'|'.join(words.SHAPES)}) ({'|'.join(words.POSITIONS)})"
+    rf"an? ((small|large) )?({'|'.join(words.COLOURS)}) ({'|'.join(words.SHAPES)})( ({'|'.join(words.POSITIONS)}))?"
     rf" on an? ({'|'.join(words.COLOURS)}) background"
 )
 
 
 def is_held_out(subject: Subject) -> bool:
     """Whether this combination of words is kept for judging; the same on every machine."""
-    return isinstance(subject, Basic) and zlib.crc32(subject.caption().encode()) % _HELD_OUT_EVERY == 0
+    if not isinstance(subject, Basic):
+        return False
+    return zlib.crc32(replace(subject, says_position=True).caption().encode()) % _HELD_OUT_EVERY == 0
 
 
 def is_basic(caption: str) -> bool:
@@ -159,6 +169,8 @@ def _vary_once(scene: Scene, random: Random) -> Scene:
     if change in {"swap", "style"}:
         return replace(scene, subject=replace(subject, colour=subject.background, background=subject.colour))
     varied = replace(subject, **{change: getattr(other, change)})
+    if change == "position":
+        varied = replace(varied, says_position=True)
     return replace(scene, subject=varied if varied.colour != varied.background else subject)
 
 
@@ -183,7 +195,10 @@ def _basic(random: Random) -> Basic:
 
 def sample_basic(random: Random) -> Scene:
     """Draw by lot a picture of the basic grammar, not styled."""
-    return Scene(subject=_basic(random))
+    basic = _basic(random)
+    if random.random() < _UNSAID:
+        basic = replace(basic, position=Basic.position, says_position=False)
+    return Scene(subject=basic)
 
 
 def _sample_pattern(random: Random) -> Scene:
