@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := worker,embedded,dev
-# Most of the 16,000 modules are never imported: Python compiles those that are when it meets them, if it may keep them.
-COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+# Most of the 16,000 modules are never imported: in CI, Python compiles those that are when it meets them.
+COMPILE := $(if $(CI),--no-compile)
 .DEFAULT_GOAL := help
 
 .PHONY: help
