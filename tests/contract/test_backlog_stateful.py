@@ -523,7 +523,7 @@ class BacklogMachine(RuleBasedStateMachine):
         assert not idle & waking
 
 
-@pytest.mark.parametrize("examples", [60])
+@pytest.mark.parametrize("examples", [25, pytest.param(250, marks=pytest.mark.slow)])
 def test_invariants(valkey, examples):
     BacklogMachine.redis = valkey
     run_state_machine_as_test(

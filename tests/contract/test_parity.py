@@ -1,4 +1,4 @@
-"""Every task and scheduler against diffusers itself, alone and in a mixed batch.
+"""Every task and scheduler against diffusers itself, alone and in a mixed batch; all pairs of them in the slow tests.
 
 The reference is written out below: diffusers, numpy and the model's own files, nothing of ours. How many values differ
 at all is printed at the end (`pytest -s`).
@@ -18,6 +18,7 @@ from shared.catalog import Catalog
 from shared.schedulers import SCHEDULERS
 from shared.settings import Settings
 from shared.spec import JobSpec, Task
+from tests.covering import covering
 from worker.demo_model.bundle import build_random_bundle
 from worker.engine import Engine
 from worker.pipelines import Shot
@@ -183,8 +184,7 @@ def ours(model, task, name, *mates):
     return [np.asarray(p) for p in draw(model, spec_of(task, name), shots_of(task, *mates), on_step=lambda: None)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize(("name", "task"), covering(NAMES, Task, always=[Task.TEXT_TO_IMAGE]))
 def test_equals_a_plain_diffusers_call_alone_and_in_a_mixed_batch(model, plain, bundle, tally, task, name):
     expected = [reference(plain, bundle, task, name, wanted) for wanted in MATES]
     alone = [ours(model, task, name, wanted)[0] for wanted in MATES]

@@ -11,7 +11,7 @@ from tests.demo_model.drawing import draw_prompts, load
 from worker.demo_model import bundle as bundles
 from worker.demo_model import train
 from worker.demo_model.architecture import build_unet
-from worker.demo_model.training import controlnet, latents, loras, restyled, safety, samples
+from worker.demo_model.training import clip, controlnet, latents, loras, restyled, safety, samples, whitening
 from worker.demo_model.training.controlnet import Steered, build_controlnet
 
 STAGES = ("latents", "text", "unet", "clip", "checkpoint", "loras", "controlnet", "export")
@@ -33,7 +33,11 @@ def made(tmp_path_factory):
         patch.setattr(controlnet, "_BATCH", 2)
         patch.setattr(safety, "_PICTURES", {True: 40, False: 40})
         patch.setattr(safety, "_HELD_BACK", 10)
+        patch.setattr(safety, "_STEPS", 40)
         patch.setattr(samples, "_SIDE", 64)
+        patch.setattr(samples, "_STEPS", 2)
+        patch.setattr(clip, "_FAMILIES_PER_BATCH", 4)
+        patch.setattr(whitening, "_CAPTIONS", 32)
         patch.setattr(
             "sys.argv",
             ["train", "--work-dir", str(folder), "--from", str(start), "--steps", "1", "--to", str(folder / "made"),
