@@ -21,6 +21,7 @@ from shared.settings import Settings
 from tests import services
 from tests.distribution import (  # noqa: F401 - pytest finds its hooks here
     pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
 

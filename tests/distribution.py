@@ -1,4 +1,6 @@
-"""How the tests are shared out among processes: whole files, the longest first."""
+"""How the tests are shared out among processes: whole files, the longest first, a process more than there are cores."""
+
+import os
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -43,3 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadFileScheduling | None:
     """Share out so if files are to be kept together."""
     return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait for processes of their own."""
+    return len(os.sched_getaffinity(0)) + 1

@@ -1,11 +1,23 @@
-"""How the tests are shared out among processes."""
+"""What a quick run of the tests leaves out, and how the rest is shared out."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
+from tests.covering import covering
 from tests.distribution import LONG, pytest_collection_modifyitems
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_every_row_and_every_column_stays_in_a_quick_run():
+    pairs = covering(range(7), ["text", "image", "inpaint", "outpaint"], always=["text"])
+    quick = [pair.values for pair in pairs if not pair.marks]
+
+    assert len({pair.values for pair in pairs}) == len(pairs) == 28
+    assert [row for row, column in quick if column == "text"] == list(range(7))
+    assert [row for row, column in quick if column != "text"] == list(range(7))
+    assert {column for _, column in quick} == {"text", "image", "inpaint", "outpaint"}
+    assert {mark.name for pair in pairs for mark in pair.marks} == {"slow"}
 
 
 def test_the_files_that_come_first_are_there():
