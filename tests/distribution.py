@@ -5,9 +5,12 @@ import os
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+#: Run by one process, on the one stack that they share.
+ONE_STACK = tuple(f"tests/acceptance/test_{name}.py" for name in ("main_job", "up", "one_picture", "readme"))
 #: What takes longest comes first: begun last, it would leave the other cores idle.
 LONG = (
-    *(f"tests/acceptance/test_{name}.py" for name in ("main_job", "up", "crashes", "readme", "one_picture")),
+    *ONE_STACK,
+    "tests/acceptance/test_crashes.py",
     "tests/demo_model/test_whole_run.py",
     "tests/contract/test_pipeline_images.py",
     "tests/contract/test_failover.py",
@@ -28,17 +31,26 @@ LONG = (
 
 
 class LongestFirst(LoadFileScheduling):
-    """Files as a whole, as they were collected."""
+    """Files as a whole, as they were collected; those that share a stack are one."""
 
     def __init__(self, config, log=None) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False  # by how many tests they have, as if all took as long
 
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+
+def unit_of(nodeid: str) -> str:
+    """Return what a test is kept together with, by name."""
+    file = nodeid.partition("::")[0]
+    return "one stack" if file in ONE_STACK else file
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; the order of all others, and inside of files, stays."""
-    places = {file: place for place, file in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
+    places = {unit_of(file): place for place, file in reversed([*enumerate(LONG)])}
+    items.sort(key=lambda item: places.get(unit_of(item.nodeid), len(LONG)))
 
 
 @pytest.hookimpl(optionalhook=True)

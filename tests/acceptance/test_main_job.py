@@ -2,22 +2,13 @@
 
 import io
 import json
-import signal
 
-import psutil
-import pytest
 from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
 from tests import services, stack
 
 SMALL = {"num_inference_steps": 3, "width": 192, "height": 128}
-
-
-@pytest.fixture(scope="module")
-def darkroom():
-    with stack.running() as running:
-        yield running
 
 
 def test_from_prompt_to_picture_and_webhook(darkroom):
@@ -60,28 +51,6 @@ def test_a_running_job_is_cancelled_within_a_step(darkroom):
     assert answer.json()["status"] == "cancelled"
     assert darkroom.finished(darkroom.submit(**SMALL))["status"] == "succeeded"
     assert darkroom.job(uid)["status"] == "cancelled"
-
-
-def test_what_is_queued_survives_an_orderly_restart_and_nothing_is_left_running(tmp_path):
-    first = stack.launch(tmp_path / "data")
-    slow = first.submit(num_inference_steps=150, width=256, height=256)
-    queued = [first.submit(seed=seed, **SMALL) for seed in range(5)]
-    family = first.descendants()
-    assert first.stop(signal.SIGTERM) == 0
-    assert [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
-    first.session.close()
-
-    with stack.running(tmp_path / "data") as second:
-        assert second.key == first.key
-        assert [second.finished(uid)["status"] for uid in [slow, *queued]] == ["succeeded"] * 6
-
-
-def test_two_stacks_run_side_by_side(darkroom):
-    with stack.running() as other:
-        mine, theirs = darkroom.submit(seed=1, **SMALL), other.submit(seed=1, **SMALL)
-        assert darkroom.finished(mine)["status"] == other.finished(theirs)["status"] == "succeeded"
-        assert other.call("GET", f"/v1/jobs/{mine}").status_code == 404
-        assert darkroom.image(mine) == other.image(theirs)
 
 
 def test_an_image_by_url_is_fetched_and_redrawn(darkroom):

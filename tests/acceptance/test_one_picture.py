@@ -8,8 +8,6 @@ import pytest
 import requests
 from PIL import Image
 
-from tests import stack
-
 PROMPT, SEED, STEPS, GUIDANCE = "a red circle on a blue background", 7, 10, 7.5
 #: All dialects can ask for this size but Stability, whose least is 512 x 512.
 SIDE, STABILITYS_SIDE = 320, 512
@@ -17,12 +15,6 @@ SIDE, STABILITYS_SIDE = 320, 512
 JPEG_QUALITY = 95
 #: What each dialect calls the same sampler. OpenSourceAIs has no word for one: the model's own is used.
 DDIM = {"native": "DDIMScheduler", "modelslab": "DDIMScheduler", "others": "DDIM"}
-
-
-@pytest.fixture(scope="module")
-def darkroom():
-    with stack.running() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from tests import stack
@@ -20,12 +19,6 @@ BATCHES = (ROOT / "docs" / "batches.md").read_text()
 def block(name, page=README):
     (text,) = re.findall(rf"<!-- tested: {name} -->\n```[a-z]+\n(.*?)```", page, re.DOTALL)
     return text
-
-
-@pytest.fixture(scope="module")
-def darkroom():
-    with stack.running() as running:
-        yield running
 
 
 def bash(darkroom, script, folder):

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tests.covering import covering
-from tests.distribution import LONG, pytest_collection_modifyitems
+from tests.distribution import LONG, ONE_STACK, pytest_collection_modifyitems, unit_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,3 +31,8 @@ def test_long_files_come_first_and_a_files_tests_stay_in_order():
     pytest_collection_modifyitems(items)
 
     assert [item.nodeid for item in items] == [names[3], names[2], *names[:2]]
+
+
+def test_who_shares_a_stack_is_kept_together():
+    assert {unit_of(f"{file}::test_x") for file in ONE_STACK} == {"one stack"}
+    assert unit_of("tests/unit/test_a.py::test_x[a::b]") == "tests/unit/test_a.py"
