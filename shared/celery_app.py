@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import structlog
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from shared.metrics import BELLS_UNHEARD
@@ -69,6 +70,17 @@ def make_celery(settings: Settings) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def delete_node_queue(app: Celery, node: str) -> None:
+    """Delete a worker's queue and all that is in it. Raises what kombu raises where the broker is away."""
+    name = node_queue(node)
+    with app.connection_for_write() as connection:
+        # An exchange of its own, as publishers declare it, so that no binding is left behind. It is declared first:
+        # kombu deletes over a connection only what it has seen declared over it.
+        queue = Queue(name, exchange=Exchange(name), routing_key=name)(connection.default_channel)
+        queue.declare()
+        queue.delete()
 
 
 class Bell(Protocol):

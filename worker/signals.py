@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from shared import logs, tracing
 from shared.backlog import Backlog
 from shared.catalog import Catalog
-from shared.celery_app import COURIER_QUEUE, CeleryBell, node_queue
+from shared.celery_app import COURIER_QUEUE, CeleryBell, delete_node_queue, node_queue
 from shared.errors import BacklogUnavailable
 from shared.metrics.exposition import serve
 from shared.redis_client import connect
@@ -165,8 +165,7 @@ def _say_goodbye(app: Celery, settings: Settings, node: str, *, results_of: Sequ
         events = JobEvents(app, node)
         backlog = Backlog(redis, CeleryBell(app), lease_s=settings.lease_s, on_lost=events.lost)
         backlog.goodbye(node, results_of=results_of)
-        with app.connection_for_write() as connection:
-            app.amqp.queues[node_queue(node)](connection.default_channel).delete()
+        delete_node_queue(app, node)
     except (BacklogUnavailable, KombuError, RedisError, OSError) as error:
         log.warning("worker.left_without_goodbye", error=str(error))  # the sweep finds out
 
