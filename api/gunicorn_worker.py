@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+# It has no types; `_DEFER` is how it keeps a connection without a thread, and has no public name.
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from api.callers import HEAD_S, CallerSocket, head_came

@@ -72,13 +72,17 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
+def declared_queue(node: str) -> Queue:
+    """Return a worker's queue as publishers declare it: with an exchange of its own, so no binding outlives it."""
+    name = node_queue(node)
+    return Queue(name, exchange=Exchange(name), routing_key=name)
+
+
 def delete_node_queue(app: Celery, node: str) -> None:
     """Delete a worker's queue and all that is in it. Raises what kombu raises where the broker is away."""
-    name = node_queue(node)
     with app.connection_for_write() as connection:
-        # An exchange of its own, as publishers declare it, so that no binding is left behind. It is declared first:
-        # kombu deletes over a connection only what it has seen declared over it.
-        queue = Queue(name, exchange=Exchange(name), routing_key=name)(connection.default_channel)
+        queue = declared_queue(node)(connection.default_channel)
+        # Over a connection kombu deletes only what it has seen declared over it.
         queue.declare()
         queue.delete()
 

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from shared import logs, tracing
 from shared.backlog import Backlog
 from shared.catalog import Catalog
-from shared.celery_app import COURIER_QUEUE, CeleryBell, delete_node_queue, node_queue
+from shared.celery_app import COURIER_QUEUE, CeleryBell, declared_queue, delete_node_queue
 from shared.errors import BacklogUnavailable
 from shared.metrics.exposition import serve
 from shared.redis_client import connect
@@ -154,9 +154,7 @@ class CourierRole:
 
 
 def _read_queue_of(app: Celery, node: str) -> None:
-    queue = node_queue(node)
-    # An exchange of its own, as publishers declare it, so that deleting the queue leaves no binding behind.
-    app.amqp.queues.select_add(queue, exchange=queue, routing_key=queue)
+    app.amqp.queues.select_add(declared_queue(node))
 
 
 def _say_goodbye(app: Celery, settings: Settings, node: str, *, results_of: Sequence[Lease] = ()) -> None:
